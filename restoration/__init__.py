@@ -1,0 +1,1 @@
+"""Restore CT images and projections with learned methods; arrives with its first method."""
