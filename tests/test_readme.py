@@ -1,0 +1,88 @@
+"""The examples of the README run as they stand, in the order of the page, in one empty folder.
+
+A block that cannot run here says why in a comment just before it: `<!-- not run: needs a scanner -->`.
+"""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+
+BLOCK = re.compile(
+    r"(?:^<!-- not run: (?P<reason>.+?) -->\n\n?)?^```(?P<language>python|bash)\n(?P<code>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+def blocks(text: str, language: str) -> list[object]:
+    """Code blocks in one language as test parameters, named by their first line in the page."""
+    found = []
+    for match in BLOCK.finditer(text):
+        code, reason = match["code"], match["reason"]
+        if match["language"] != language or (language == "bash" and not code.startswith("raymend ")):
+            continue
+        line = text.count("\n", 0, match.start("code")) + 1
+        marks = [pytest.mark.skip(reason=reason)] if reason else []
+        found.append(pytest.param(code, line, id=f"{language}-line-{line}", marks=marks))
+    return found
+
+
+def commands(code: str) -> list[list[str]]:
+    lines = code.replace("\\\n", " ").splitlines()
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
+
+
+TEXT = README.read_text(encoding="utf-8") if README.exists() else ""
+PYTHON, BASH = blocks(TEXT, "python"), blocks(TEXT, "bash")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("readme")
+
+
+def test_readme_shows_python_and_the_command() -> None:
+    assert PYTHON
+    assert BASH
+
+
+@pytest.mark.parametrize(("code", "line"), PYTHON)
+def test_python_block_runs(code: str, line: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    # The empty lines make a traceback point into the README.
+    exec(compile("\n" * (line - 1) + code, str(README), "exec"), {"__name__": "__main__"})
+
+
+@pytest.mark.parametrize(("code", "line"), BASH)
+def test_bash_block_runs(code: str, line: int, folder: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "MPLBACKEND": "Agg"}
+    for program, *arguments in commands(code):
+        assert program == "raymend", f"README.md line {line}: mix no other commands into a raymend block"
+        done = subprocess.run(
+            [sys.executable, "-m", "raymend", *arguments],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, f"raymend {shlex.join(arguments)}\n{done.stdout}\n{done.stderr}"
+
+
+def test_blocks_are_found_and_marked() -> None:
+    marked = "<!-- not run: real data -->\n```python\na\n```\n"
+    text = marked + "\n```bash\npip install x\n```\n\n```bash\nraymend \\\n  x  # why\n```\n"
+    (python,), (bash,) = blocks(text, "python"), blocks(text, "bash")
+    assert python.values == ("a\n", 3)
+    assert [mark.kwargs["reason"] for mark in python.marks] == ["real data"]
+    assert not bash.marks
+    assert commands(bash.values[0]) == [["raymend", "x"]]
