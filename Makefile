@@ -12,10 +12,10 @@ WORKERS ?= 2
 TESTS ?=
 
 PY = $(VENV)/bin/python
-PIP = $(PY) -m pip --disable-pip-version-check --quiet install
+PIP = $(PY) -m pip --disable-pip-version-check -qq install
 
-# The version of the torch that is installed, if raymend can use it.
-TORCH_FOUND = $(PY) -c 'from importlib.metadata import version; v = version("torch"); \
+# The version of the torch that is installed, if it can be imported and raymend can use it.
+TORCH_FOUND = $(PY) -c 'import torch; v = torch.__version__; \
 	print(v) if (2, 11) <= tuple(map(int, v.split(".")[:2])) < (2, 14) else exit(1)' 2>/dev/null
 
 .DEFAULT_GOAL := help
@@ -62,10 +62,12 @@ $(VENV)/.ready-test: pyproject.toml constraints.txt
 install-here:
 	@if [ -z "$(PYTHON)" ]; then echo "raymend needs Python 3.11 to 3.13 with venv and pip; name it: make PYTHON=/path/to/python" >&2; exit 2; fi
 	@if ! $(PY) -m pip --version >/dev/null 2>&1; then \
-		echo "Creating $(VENV) with $(PYTHON)"; $(PYTHON) -m venv $(VENV); fi
+		echo "Creating $(VENV) with $(PYTHON)"; $(PYTHON) -m venv $(VENV) && $(PY) -m pip --version >/dev/null || \
+		{ echo "$(VENV) is damaged: remove it and start again" >&2; exit 2; }; fi
 	@if torch=$$($(TORCH_FOUND)); then echo "Keeping torch $$torch"; \
 	else echo "Installing $(TORCH): some 200 MB for the CPU build, a few minutes"; $(PIP) $(TORCH); fi
-	@if ! torch=$$($(TORCH_FOUND)); then echo "$(TORCH): raymend needs torch 2.11 to 2.13" >&2; exit 2; fi; \
+	@if ! torch=$$($(TORCH_FOUND)); then echo "TORCH=$(TORCH) left no torch from 2.11 to 2.13 that can be imported:" \
+		"name another, or remove $(VENV) and start again" >&2; exit 2; fi; \
 	(grep -v '^torch' constraints.txt; echo "torch==$$torch") > $(VENV)/constraints.txt
-	@echo "Installing raymend$(EXTRAS) into $(VENV): two to five minutes the first time"
+	@echo "Installing raymend$(EXTRAS) into $(VENV): one to five minutes the first time"
 	@$(PIP) -c $(VENV)/constraints.txt -e '.$(EXTRAS)'
