@@ -1,0 +1,96 @@
+"""Checks at the boundary: each names the argument, what was expected, what came and what to do."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from recon.errors import ConfigError, CTError, NumericalError, ShapeError
+
+_MIN_LENGTH = 1e-9  # mm; below this a length is a unit mistake or a denormal, not a size
+
+
+def finite(name: str, value: float, *, error: type[CTError] = ConfigError, unit: str = "") -> float:
+    """Return a finite real number as float."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise error(f"{name}: expected a finite number{_in(unit)}, got {value!r}")
+    return float(value)
+
+
+def positive(name: str, value: float, *, error: type[CTError] = ConfigError, unit: str = "mm") -> float:
+    """Return a finite number above zero as float."""
+    number = finite(name, value, error=error, unit=unit)
+    if number < _MIN_LENGTH:
+        raise error(f"{name}: expected a finite number above 0{_in(unit)}, got {value!r}")
+    return number
+
+
+def counts(name: str, value: Sequence[int], length: int, *, error: type[CTError] = ConfigError) -> tuple[int, ...]:
+    """Return `length` whole numbers of 1 or more."""
+    items = tuple(value) if isinstance(value, Sequence) else ()
+    if len(items) != length or not all(isinstance(n, int) and not isinstance(n, bool) and n >= 1 for n in items):
+        raise error(f"{name}: expected {length} whole numbers of 1 or more, got {value!r}")
+    return items
+
+
+def lengths(
+    name: str, value: float | Sequence[float], length: int, *, error: type[CTError] = ConfigError
+) -> tuple[float, ...]:
+    """Return `length` steps in mm, all above zero; one number stands for all of them."""
+    items = (value,) * length if isinstance(value, int | float) else tuple(value)
+    if len(items) != length:
+        raise error(f"{name}: expected one number or {length} numbers in mm, got {value!r}")
+    return tuple(positive(name, item, error=error) for item in items)
+
+
+def position(
+    name: str, value: Sequence[float], length: int, *, error: type[CTError] = ConfigError
+) -> tuple[float, ...]:
+    """Return `length` finite coordinates in mm."""
+    items = tuple(value) if isinstance(value, Sequence) else ()
+    if len(items) != length:
+        raise error(f"{name}: expected {length} numbers in mm, got {value!r}")
+    return tuple(finite(name, item, error=error, unit="mm") for item in items)
+
+
+def choice(name: str, value: str, allowed: Sequence[str]) -> str:
+    """Return a word of a list, or name the list."""
+    if value not in allowed:
+        raise ConfigError(f"{name}: expected one of {', '.join(allowed)}, got {value!r}")
+    return value
+
+
+def floating(name: str, value: Tensor) -> Tensor:
+    """Return a float32 or float64 tensor, or say how to convert."""
+    if not isinstance(value, Tensor):
+        raise ShapeError(f"{name}: expected a torch tensor, got {type(value).__name__}; wrap it with torch.as_tensor")
+    if value.dtype not in (torch.float32, torch.float64):
+        raise ShapeError(f"{name}: expected float32 or float64, got {value.dtype}; convert it with .float()")
+    return value
+
+
+def shaped(name: str, value: Tensor, shape: Sequence[int], axes: str) -> Tensor:
+    """Return a tensor whose last axes have the given shape; leading axes are a batch."""
+    tail = tuple(value.shape[max(0, value.ndim - len(shape)) :])
+    if tail != tuple(shape):
+        got = tuple(value.shape)
+        hint = "; the axes look swapped" if sorted(tail) == sorted(shape) else ""
+        raise ShapeError(f"{name}: expected ({axes}) = {tuple(shape)} after any batch axes, got {got}{hint}")
+    return value
+
+
+def all_finite(name: str, value: Tensor) -> Tensor:
+    """Return a tensor without NaN or Inf, or count them and name the first."""
+    bad = ~torch.isfinite(value)
+    if bool(bad.any()):
+        first = tuple(int(i) for i in bad.nonzero()[0])
+        raise NumericalError(
+            f"{name}: expected finite values, got {int(bad.sum())} of {value.numel()} NaN or Inf, the first at {first}; "
+            "mask or interpolate them before reconstruction"
+        )
+    return value
+
+
+def _in(unit: str) -> str:
+    return f" in {unit}" if unit else ""
