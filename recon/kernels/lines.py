@@ -1,0 +1,78 @@
+"""What kernels are told about rays: plain tensors in voxel-index space, no geometry objects."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from recon.geometry import ScanGeometry, moved_rays
+from recon.grid import VolumeGrid
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lines:
+    """Every ray of some views, in a form from which a kernel computes ray (view, row, column) itself.
+
+    The ray of a pixel runs through ``centre + row·v + along·u + bend·depth`` (row counted from the middle), from
+    the source, or in the direction of `source` if `parallel`. All vectors are (view, 3), ordered (z, y, x), in
+    units of voxels with voxel centres on whole numbers; float64, on the CPU.
+    """
+
+    source: Tensor
+    centre: Tensor
+    v: Tensor
+    u: Tensor
+    depth: Tensor
+    along: Tensor  # (column,) steps of u from the detector centre
+    bend: Tensor  # (column,) share of `depth` by which a curved column lies nearer to the source, 0 or negative
+    rows: int
+    parallel: bool
+    spacing: tuple[float, float, float]  # mm per voxel, to measure lengths
+    grid_shape: tuple[int, int, int]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape of the projections (view, row, column)."""
+        return len(self.source), self.rows, len(self.along)
+
+
+def lines(geometry: ScanGeometry, grid: VolumeGrid, poses: Tensor | None = None) -> Lines:
+    """Express the rays of a geometry, seen from a moved object if poses are given, in the voxels of a grid."""
+    rays = geometry.rays()
+    if poses is not None:
+        rays = moved_rays(rays, poses, parallel=geometry.parallel)
+    source, centre, v, u = rays.unbind(1)
+    depth = torch.zeros_like(source) if geometry.parallel else _across(centre - source, v)
+    along, bend = columns(geometry, u, depth)
+    spacing = torch.tensor(grid.spacing, dtype=torch.float64)
+    return Lines(
+        source=source / spacing if geometry.parallel else grid.to_index(source),
+        centre=grid.to_index(centre),
+        v=v / spacing,
+        u=u / spacing,
+        depth=depth / spacing,
+        along=along,
+        bend=bend,
+        rows=geometry.detector.shape[0],
+        parallel=geometry.parallel,
+        spacing=grid.spacing,
+        grid_shape=grid.shape,
+    )
+
+
+def columns(geometry: ScanGeometry, u: Tensor, depth: Tensor) -> tuple[Tensor, Tensor]:
+    """Return, per column, steps along u and the bend towards the source (DERIVATIONS.md, eq. 2)."""
+    n = geometry.detector.shape[1]
+    steps = torch.arange(n, dtype=torch.float64) - (n - 1) / 2
+    if not geometry.arc_detector:
+        return steps, torch.zeros_like(steps)
+    radius, pitch = depth[0].norm(), u[0].norm()
+    gamma = steps * pitch / radius
+    return gamma.sin() * radius / pitch, gamma.cos() - 1
+
+
+def _across(vectors: Tensor, axis: Tensor) -> Tensor:
+    """Remove from each vector its part along an axis."""
+    unit = axis / axis.norm(dim=1, keepdim=True)
+    across: Tensor = vectors - (vectors * unit).sum(1, keepdim=True) * unit
+    return across
