@@ -1,0 +1,105 @@
+"""The projector: line integrals of a volume along the rays of a scan, and their exact transpose."""
+
+from collections.abc import Sequence
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from recon import kernels
+from recon.errors import ShapeError
+from recon.geometry import ScanGeometry
+from recon.geometry.pose import check_poses
+from recon.grid import VolumeGrid
+from recon.kernels.lines import Lines, lines
+from recon.operators.linear import LinearOperator, Shape
+from recon.scan import Scan
+
+
+class Projector(LinearOperator):
+    """Integrate attenuation along every ray: volume (z, y, x) in 1/mm to line integrals (view, row, column).
+
+    ``A @ volume`` projects, ``A.T @ projections`` is the exact transpose, ``A[views]`` keeps some views.
+    The device of the input decides where the work is done.
+
+    Args:
+        grid: where the volume lives.
+        geometry: where the rays run.
+        poses: rigid motion of the object per view (view, 6), mm and rad, or None for a still object.
+
+    Raises:
+        ShapeError: poses that do not fit the number of views.
+
+    Source:
+        Joseph 1982, IEEE Transactions on Medical Imaging 1(3): 192-196 (kernels/DERIVATIONS.md, section 1).
+    """
+
+    def __init__(self, *, grid: VolumeGrid, geometry: ScanGeometry, poses: Tensor | None = None) -> None:
+        self.grid, self.geometry = grid, geometry
+        self.poses = None if poses is None else check_poses(poses, len(geometry))
+        self._lines: Lines | None = None
+
+    @classmethod
+    def of(cls, scan: Scan, grid: VolumeGrid) -> "Projector":
+        """Make the projector of a scan, its motion included."""
+        return cls(grid=grid, geometry=scan.geometry, poses=scan.poses)
+
+    @property
+    def domain_shape(self) -> Shape:
+        """The volume (z, y, x)."""
+        return self.grid.shape
+
+    @property
+    def range_shape(self) -> Shape:
+        """The projections (view, row, column)."""
+        return self.geometry.shape
+
+    @property
+    def axes(self) -> tuple[str, str]:
+        """Names of the axes of both shapes."""
+        return "z, y, x", "view, row, column"
+
+    @property
+    def lines(self) -> Lines:
+        """The rays in voxel units, made once per projector."""
+        if self._lines is None:
+            self._lines = lines(self.geometry, self.grid, self.poses)
+        return self._lines
+
+    def __getitem__(self, views: int | slice | Sequence[int] | Tensor) -> Self:
+        """Return the projector of some of the views."""
+        poses = None if self.poses is None else self.poses[_rows(views, len(self.geometry))]
+        return type(self)(grid=self.grid, geometry=self.geometry[views], poses=poses)
+
+    def __repr__(self) -> str:
+        moved = "" if self.poses is None else ", poses=..."
+        return f"Projector(grid={self.grid!r}, geometry={self.geometry!r}{moved})"
+
+    def _forward(self, x: Tensor) -> Tensor:
+        return kernels.find("forward", x)(self.lines, x)
+
+    def _adjoint(self, y: Tensor) -> Tensor:
+        return kernels.find("adjoint", y)(self.lines, y)
+
+
+def subsets(operator: Projector, count: int) -> list[list[int]]:
+    """Split the views into `count` interleaved subsets, ordered so that neighbours in time are far apart in angle.
+
+    Source:
+        Guan and Gordon 1994, Physics in Medicine and Biology 39(11): 2005-2022, here by bit reversal.
+    """
+    views = len(operator.geometry)
+    if not 1 <= count <= views:
+        raise ShapeError(f"subsets: expected 1 to {views} subsets of {views} views, got {count}")
+    return [list(range(first, views, count)) for first in _spread(count)]
+
+
+def _spread(count: int) -> list[int]:
+    """Order 0..count-1 by reversed bits."""
+    bits = max(1, (count - 1).bit_length())
+    return sorted(range(count), key=lambda i: int(f"{i:0{bits}b}"[::-1], 2))
+
+
+def _rows(views: int | slice | Sequence[int] | Tensor, count: int) -> Tensor:
+    index = torch.arange(count)
+    return index[views].reshape(-1) if isinstance(views, int | slice) else torch.as_tensor(views, dtype=torch.long)
