@@ -1,0 +1,1 @@
+"""Restoration and preparation of the projections themselves, before any image exists."""
