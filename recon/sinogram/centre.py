@@ -13,7 +13,7 @@ from recon.errors import GeometryError
 from recon.geometry import ConeBeam, ParallelBeam
 from recon.scan import Scan
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating]
 Cost = Callable[[float], float]
 
 _SMOOTHING = 1.0  # columns; keeps the noise that interpolation smooths from pulling the minimum to half columns
@@ -40,7 +40,7 @@ def find_centre(scan: Scan) -> float:
         Vo, Drakopoulos, Atwood, Reinhard 2014, Optics Express 22, 19078 (double wedge).
     """
     geometry = scan.geometry
-    if not isinstance(geometry, ParallelBeam | ConeBeam) or getattr(geometry, "pitch", 0.0):
+    if not isinstance(geometry, ParallelBeam | ConeBeam) or (isinstance(geometry, ConeBeam) and geometry.pitch != 0):
         raise GeometryError(
             f"scan: expected parallel rays or a circular scan, got {type(geometry).__name__}; state the offset"
         )
