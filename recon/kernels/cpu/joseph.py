@@ -25,8 +25,14 @@ def span(first, slope, low, high, begin, end):
     a, b = (low - first) / slope, (high - first) / slope
     if a > b:
         a, b = b, a
-    a, b = max(a, begin - 1.0), min(b, float(end))
+    # Both bounds on both sides: a slope of 1e-17 gives steps that no integer holds.
+    a, b = min(max(a, begin - 1.0), float(end)), max(min(b, float(end)), begin - 1.0)
     start, stop = max(begin, int(math.ceil(a))), min(end, int(math.floor(b)) + 1)
+    # The division rounds; the steps returned keep the promise as the walk will evaluate them.
+    while start < stop and not low <= first + slope * start <= high:
+        start += 1
+    while start < stop and not low <= first + slope * (stop - 1) <= high:
+        stop -= 1
     return start, max(start, stop)
 
 
@@ -144,12 +150,16 @@ def integrate(flat, shape, strides, spacing, z0, y0, x0, dz, dy, dx):
 
 @inline
 def add_step(flat, value, at, i, j, p, q, sp, sq, box, pa, qa):
-    """Add one step's value to its four neighbours, as far as they lie in the box."""
+    """Add one step's value to its four neighbours, as far as they lie in the box.
+
+    Rounded exactly as the inner loop of `spread`, so that the result does not depend on the slabs.
+    """
     for a in range(2):
         for b in range(2):
             if box[pa, 0] <= i + a < box[pa, 1] and box[qa, 0] <= j + b < box[qa, 1]:
-                weight = (1 - abs(p - (i + a))) * (1 - abs(q - (j + b)))
-                flat[at + (i + a) * sp + (j + b) * sq] += weight * value
+                f, g = p - i, q - j
+                share = value * (f if a == 1 else 1 - f) * (g if b == 1 else 1 - g)
+                flat[at + (i + a) * sp + (j + b) * sq] += share
 
 
 @inline
