@@ -54,10 +54,10 @@ def position(
     return tuple(finite(name, item, error=error, unit="mm") for item in items)
 
 
-def choice(name: str, value: str, allowed: Sequence[str]) -> str:
+def choice(name: str, value: str, allowed: Sequence[str], *, error: type[CTError] = ConfigError) -> str:
     """Return a word of a list, or name the list."""
     if value not in allowed:
-        raise ConfigError(f"{name}: expected one of {', '.join(allowed)}, got {value!r}")
+        raise error(f"{name}: expected one of {', '.join(allowed)}, got {value!r}")
     return value
 
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from recon import checks
-from recon.errors import FormatError, ShapeError
-from recon.geometry.base import ScanGeometry
+from recon.errors import ConfigError, FormatError, ShapeError
+from recon.geometry.base import ScanGeometry, view_numbers
 from recon.geometry.pose import check_poses
 from recon.units import WATER
 
@@ -37,7 +37,7 @@ class Calibration:
                 object.__setattr__(self, name, checks.positive(name, getattr(self, name), unit=""))
         object.__setattr__(self, "water", checks.positive("water", self.water, unit="1/mm"))
         if checks.finite("electronic", self.electronic) < 0:
-            raise ShapeError(f"electronic: expected a variance of 0 or more, got {self.electronic}")
+            raise ConfigError(f"electronic: expected a variance of 0 or more, got {self.electronic}")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,7 +81,7 @@ class Scan:
 
     def __getitem__(self, views: int | slice | Sequence[int] | Tensor) -> "Scan":
         """Return a scan of some of the views."""
-        pick = torch.arange(len(self))[views].reshape(-1) if isinstance(views, int | slice) else torch.as_tensor(views)
+        pick = view_numbers(views, len(self))
         return replace(
             self,
             geometry=self.geometry[views],

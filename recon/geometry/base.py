@@ -12,6 +12,7 @@ from torch import Tensor
 
 from recon import checks
 from recon.errors import CTWarning, GeometryError
+from recon.grid import VolumeGrid
 
 T = TypeVar("T")
 
@@ -40,7 +41,7 @@ class Detector:
         set_field(self, "shape", checks.counts("shape", self.shape, 2, error=GeometryError))
         set_field(self, "pitch", checks.lengths("pitch", self.pitch, 2, error=GeometryError))
         set_field(self, "offset", checks.position("offset", self.offset, 2, error=GeometryError))
-        checks.choice("curve", self.curve, ("flat", "arc"))
+        checks.choice("curve", self.curve, ("flat", "arc"), error=GeometryError)
         half = tuple(n * step / 2 for n, step in zip(self.shape, self.pitch, strict=True))
         if abs(self.offset[1]) >= half[1]:
             raise GeometryError(
@@ -98,7 +99,10 @@ class ScanGeometry(ABC):
         """Tell whether the columns lie on a circle around the source."""
         return self.detector.curve == "arc" and not self.parallel
 
-    def figure(self, grid: "object | None" = None) -> "object":
+    def check_grid(self, grid: VolumeGrid) -> None:
+        """Refuse a grid that this scanner cannot be asked about; by default none."""
+
+    def figure(self, grid: VolumeGrid | None = None) -> "Figure":
         """Draw source path, detector and grid (a matplotlib figure)."""
         from recon.geometry.drawing import draw
 
@@ -168,20 +172,34 @@ def even_rule(angles: tuple[float, ...]) -> tuple[float, float] | None:
     start, n = angles[0], len(angles)
     guess = (angles[-1] - start) * n / (n - 1)
     for arc in (guess, math.pi, 2 * math.pi, round(guess, 12)):
-        if arc > 0 and even_angles(n, arc, start) == angles:
+        if arc >= 1e-9 and even_angles(n, arc, start) == angles:
             return arc, start
     return None
 
 
-def select(items: tuple[T, ...], views: "int | slice | Sequence[int] | Tensor") -> tuple[T, ...]:
-    """Pick entries per view; refuse an empty pick and indices out of range."""
+def view_numbers(views: "int | slice | Sequence[int] | Tensor", count: int) -> list[int]:
+    """Turn a number, slice, list of numbers or mask into view numbers; refuse an empty pick and what is not there.
+
+    Lists and masks may be sequences, tensors or arrays; negative numbers count from the end.
+    """
     if isinstance(views, slice):
-        chosen = items[views]
+        numbers = list(range(count))[views]
     else:
-        wanted = [views] if isinstance(views, int) else [int(i) for i in views]
-        if any(not -len(items) <= i < len(items) for i in wanted):
-            raise IndexError(f"views: expected indices within {len(items)} views, got {wanted}")
-        chosen = tuple(items[i] for i in wanted)
-    if not chosen:
-        raise GeometryError(f"views: the selection {views!r} leaves no view of {len(items)}")
-    return chosen
+        wanted = views.tolist() if hasattr(views, "tolist") else views
+        numbers = _listed(list(wanted) if isinstance(wanted, Sequence) else [wanted], count)
+    if not numbers:
+        raise GeometryError(f"views: the selection {views!r} leaves no view of {count}")
+    return numbers
+
+
+def _listed(wanted: list[object], count: int) -> list[int]:
+    if len(wanted) == count and all(isinstance(i, bool) for i in wanted):
+        return [i for i, keep in enumerate(wanted) if keep]
+    if not all(isinstance(i, int) and not isinstance(i, bool) and -count <= i < count for i in wanted):
+        raise IndexError(f"views: expected numbers within {count} views, or a mask of {count}, got {wanted}")
+    return [i % count for i in wanted if isinstance(i, int)]
+
+
+def select(items: tuple[T, ...], views: "int | slice | Sequence[int] | Tensor") -> tuple[T, ...]:
+    """Pick entries per view; refuse an empty pick and numbers out of range."""
+    return tuple(items[i] for i in view_numbers(views, len(items)))

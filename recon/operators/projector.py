@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from typing import Self
 
-import torch
 from torch import Tensor
 
 from recon import kernels
 from recon.errors import ShapeError
 from recon.geometry import ScanGeometry
+from recon.geometry.base import view_numbers
 from recon.geometry.pose import check_poses
 from recon.grid import VolumeGrid
 from recon.kernels.lines import Lines, lines
@@ -68,7 +68,7 @@ class Projector(LinearOperator):
 
     def __getitem__(self, views: int | slice | Sequence[int] | Tensor) -> Self:
         """Return the projector of some of the views."""
-        poses = None if self.poses is None else self.poses[_rows(views, len(self.geometry))]
+        poses = None if self.poses is None else self.poses[view_numbers(views, len(self.geometry))]
         return type(self)(grid=self.grid, geometry=self.geometry[views], poses=poses)
 
     def __repr__(self) -> str:
@@ -98,8 +98,3 @@ def _spread(count: int) -> list[int]:
     """Order 0..count-1 by reversed bits."""
     bits = max(1, (count - 1).bit_length())
     return sorted(range(count), key=lambda i: int(f"{i:0{bits}b}"[::-1], 2))
-
-
-def _rows(views: int | slice | Sequence[int] | Tensor, count: int) -> Tensor:
-    index = torch.arange(count)
-    return index[views].reshape(-1) if isinstance(views, int | slice) else torch.as_tensor(views, dtype=torch.long)
