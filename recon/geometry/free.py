@@ -9,6 +9,8 @@ from torch import Tensor
 from recon.errors import GeometryError
 from recon.geometry.base import Detector, ScanGeometry, select
 
+_SAME = 1e-6  # relative; what readers keep of a vector in text with seven digits
+
 Vectors = tuple[tuple[tuple[float, float, float], ...], ...]
 
 
@@ -22,7 +24,8 @@ class FreeBeam(ScanGeometry):
         parallel_rays: the first vector is a direction shared by the rays of the view.
 
     Raises:
-        GeometryError: vectors of another shape, not finite, a detector without area, or a source in the detector.
+        GeometryError: vectors of another shape, not finite, a detector without area, a source in the detector, or an
+            arc that does not face the source with one radius and pitch in all views.
     """
 
     vectors: Vectors
@@ -34,6 +37,8 @@ class FreeBeam(ScanGeometry):
         if rays.ndim != 3 or rays.shape[1:] != (4, 3) or len(rays) == 0:
             raise GeometryError(f"vectors: expected (view, 4, 3) with at least one view, got {tuple(rays.shape)}")
         _check_views(rays, self.parallel_rays)
+        if self.detector.curve == "arc":
+            _check_arcs(rays, self.parallel_rays)
         object.__setattr__(self, "vectors", _tuples(rays))
 
     @classmethod
@@ -75,6 +80,28 @@ def _check_views(rays: Tensor, parallel: bool) -> None:
     depth = (normal * direction).sum(1).abs() / (area * direction.norm(dim=1)).clamp_min(1e-30)
     if bool((depth < 1e-6).any()):
         raise GeometryError(f"vectors: the source of view {_first(depth < 1e-6)} lies in the plane of the detector")
+
+
+def _check_arcs(rays: Tensor, parallel: bool) -> None:
+    """Refuse arcs that one rule per column cannot describe."""
+    if parallel:
+        raise GeometryError("detector: expected curve='flat' for parallel rays, got 'arc'; an arc needs a source")
+    source, centre, v, u = rays.unbind(1)
+    depth = centre - source
+    depth = depth - (depth * v).sum(1, keepdim=True) / (v * v).sum(1, keepdim=True) * v
+    sizes = torch.stack([depth.norm(dim=1), u.norm(dim=1)], dim=1)
+    other = ((sizes - sizes[0]).abs() > _SAME * sizes[0]).any(1)
+    if bool(other.any()):
+        raise GeometryError(
+            f"vectors: expected one arc radius and u pitch, {sizes[0].tolist()} mm as in view 0, "
+            f"got {sizes[_first(other)].tolist()} in view {_first(other)}; split the scan, or use curve='flat'"
+        )
+    tilts = torch.stack([(u * depth).sum(1) / sizes[:, 0], (u * v).sum(1) / v.norm(dim=1)]).abs() / sizes[:, 1]
+    if bool((tilts > _SAME).any()):
+        raise GeometryError(
+            f"vectors: expected u steps of an arc at right angles to v and to the ray to its middle, got "
+            f"another angle in view {_first((tilts > _SAME).any(0))}; use curve='flat' for a tilted detector"
+        )
 
 
 def _tuples(rays: Tensor) -> Vectors:

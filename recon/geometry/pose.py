@@ -25,12 +25,14 @@ def rotation_matrices(vectors: Tensor) -> Tensor:
 
 def check_poses(poses: Tensor, views: int) -> Tensor:
     """Return poses (view, 6) as float64, or say what is wrong."""
+    if not isinstance(poses, Tensor):
+        raise ShapeError(f"poses: expected a torch tensor, got {type(poses).__name__}; wrap it with torch.as_tensor")
     if tuple(poses.shape) != (views, 6):
         raise ShapeError(
             f"poses: expected (view, 6) = ({views}, 6), got {tuple(poses.shape)}; "
             "give shifts in mm, then a rotation vector in rad"
         )
-    return checks.all_finite("poses", poses.to(torch.float64))
+    return checks.all_finite("poses", poses.to(torch.float64, copy=True))
 
 
 def moved_rays(rays: Tensor, poses: Tensor, *, parallel: bool) -> Tensor:
