@@ -175,7 +175,7 @@ def relative(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 # Relative errors measured with astra-toolbox 2.5.0 on the CPU: "linear", which is Joseph's, 1.8e-6 (float32); "line",
-# Siddon's piecewise constant model, 0.8 to 1.0 %; "strip", areas, 0.3 to 0.4 %. Mirrored phantoms differ by 104 % or more.
+# Siddon's piecewise constant model, 0.8 to 1.0 %; "strip", areas, 0.3 to 0.4 %. Mirrored phantoms differ by over 100 %.
 AGREEMENT = [
     ("linear", parallel(ROW), 1e-5),
     ("line", parallel(ROW), 0.015),
