@@ -5,7 +5,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,6 +13,9 @@ from torch import Tensor
 from recon import checks
 from recon.errors import CTWarning, GeometryError
 from recon.grid import VolumeGrid
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 T = TypeVar("T")
 
@@ -99,8 +102,8 @@ class ScanGeometry(ABC):
         """Tell whether the columns lie on a circle around the source."""
         return self.detector.curve == "arc" and not self.parallel
 
-    def check_grid(self, grid: VolumeGrid) -> None:
-        """Refuse a grid that this scanner cannot be asked about; by default none."""
+    def check_grid(self, grid: VolumeGrid) -> None:  # noqa: B027 - an answer, not a missing one
+        """Refuse a grid that this scanner cannot be asked about; by default none is."""
 
     def figure(self, grid: VolumeGrid | None = None) -> "Figure":
         """Draw source path, detector and grid (a matplotlib figure)."""

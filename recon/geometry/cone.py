@@ -9,6 +9,7 @@ from torch import Tensor
 from recon import checks
 from recon.errors import GeometryError
 from recon.geometry.base import Circular, Detector, check_angles, even_angles
+from recon.grid import VolumeGrid
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -127,6 +128,15 @@ class ConeBeam(Circular):
             u_offset = 0.0
         centre = source + away * self.source_to_detector + v * v_offset + u * u_offset
         return torch.stack([source, centre, v * v_pitch, u * u_pitch], dim=1)
+
+    def check_grid(self, grid: VolumeGrid) -> None:
+        """Refuse a grid that reaches the orbit of the source."""
+        reach = math.hypot(*(abs(c) + length / 2 for c, length in zip(grid.centre[1:], grid.extent[1:], strict=True)))
+        if reach >= self.source_to_axis:
+            raise GeometryError(
+                f"grid: expected corners nearer to the axis than the source ({self.source_to_axis:g} mm), got "
+                f"{reach:g} mm; lower shape or spacing (mm)"
+            )
 
     def _check_detector(self) -> None:
         if self.source_to_detector < self.source_to_axis:

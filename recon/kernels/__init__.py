@@ -1,13 +1,13 @@
 """Kernels by operation and device: the device of the input decides, nothing falls back silently."""
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor
 
 from recon.errors import ResourceError
-from recon.kernels.lines import Lines
 
-Kernel = Callable[[Lines, Tensor], Tensor]
+Kernel = Callable[[Any, Tensor], Tensor]
 
 
 def find(operation: str, tensor: Tensor) -> Kernel:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from recon.kernels.lines import Lines
+from recon.kernels.maps import Maps
 
 _TIE = 1 + 1e-9  # rays at 45 degrees take y before x before z whatever the rounding
 
@@ -88,4 +89,41 @@ def adjoint(lines: Lines, projections: Tensor) -> Tensor:
     for view in range(lines.shape[0]):
         ray, voxel, weight = joseph_weights(lines, view)
         out.flatten(1).index_add_(1, voxel, projections[:, view].flatten(1)[:, ray] * weight.to(out.dtype))
+    return out
+
+
+def backproject(maps: Maps, values: Tensor) -> Tensor:
+    """Sum, over the views, projections (batch, view, row, column) read at each voxel's shadow, times its weight.
+
+    Reading is bilinear and zero outside the detector. This is the backprojection of FBP and FDK, not the
+    transpose of `forward`.
+    """
+    index = torch.stack(torch.meshgrid(*(torch.arange(n) for n in maps.grid_shape), indexing="ij"), -1)
+    voxels = torch.cat([index.double(), torch.ones(*maps.grid_shape, 1, dtype=torch.float64)], -1).reshape(-1, 4)
+    out = values.new_zeros(len(values), len(voxels))
+    for view in range(values.shape[1]):
+        row, column, weight = shadows(maps, view, voxels)
+        out += _bilinear(values[:, view], row, column) * weight.to(values.dtype)
+    return out.reshape(len(values), *maps.grid_shape)
+
+
+def shadows(maps: Maps, view: int, voxels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return row, column and weight for voxels (voxel, 4) of homogeneous indices."""
+    a, b, c = (voxels @ maps.matrices[view].T).unbind(1)
+    if not maps.arc:
+        return a / c, b / c, 1 / c**2
+    w = torch.hypot(b, c)
+    return a / w + maps.shift[view], torch.atan2(b, c) * maps.scale + maps.middle, 1 / w**2
+
+
+def _bilinear(images: Tensor, row: Tensor, column: Tensor) -> Tensor:
+    rows, columns = images.shape[1:]
+    flat, out = images.flatten(1), images.new_zeros(len(images), len(row))
+    for corner_row in (0, 1):
+        for corner_column in (0, 1):
+            i, j = row.floor() + corner_row, column.floor() + corner_column
+            inside = (i >= 0) & (i < rows) & (j >= 0) & (j < columns)
+            weight = torch.where(inside, (1 - (row - i).abs()) * (1 - (column - j).abs()), 0.0)
+            at = (i.clamp(0, rows - 1) * columns + j.clamp(0, columns - 1)).long()
+            out += flat[:, at] * weight.to(images.dtype)
     return out

@@ -29,12 +29,14 @@ class Projector(LinearOperator):
 
     Raises:
         ShapeError: poses that do not fit the number of views.
+        GeometryError: a grid that reaches the source.
 
     Source:
         Joseph 1982, IEEE Transactions on Medical Imaging 1(3): 192-196 (kernels/DERIVATIONS.md, section 1).
     """
 
     def __init__(self, *, grid: VolumeGrid, geometry: ScanGeometry, poses: Tensor | None = None) -> None:
+        geometry.check_grid(grid)
         self.grid, self.geometry = grid, geometry
         self.poses = None if poses is None else check_poses(poses, len(geometry))
         self._lines: Lines | None = None

@@ -4,12 +4,14 @@ from typing import Any
 
 import numba
 import numpy as np
+import torch
 from torch import Tensor
 
-from recon.kernels.cpu import joseph
+from recon.kernels.cpu import joseph, shadow
 from recon.kernels.lines import Lines
+from recon.kernels.maps import Maps
 
-__all__ = ["adjoint", "forward"]
+__all__ = ["adjoint", "backproject", "forward"]
 
 _SLABS_PER_THREAD = 2  # more evens out the load, but every slab visits every ray
 
@@ -28,6 +30,26 @@ def adjoint(lines: Lines, projections: Tensor) -> Tensor:
     slabs = min(lines.grid_shape[axis], _SLABS_PER_THREAD * numba.get_num_threads())
     joseph.adjoint_projection(_array(projections), *_arguments(lines), slabs, axis, out.numpy())
     return out
+
+
+def backproject(maps: Maps, values: Tensor) -> Tensor:
+    """Sum projections (batch, view, row, column) read at each voxel's shadow: (batch, z, y, x)."""
+    rows, columns = maps.detector_shape
+    z, y, x = maps.grid_shape
+    padded = torch.nn.functional.pad(values.transpose(2, 3), (1, 1, 1, 1))
+    out = values.new_empty(len(values), y, x, z)
+    shadow.shadow_backprojection(
+        _array(padded),
+        maps.matrices.contiguous().numpy(),
+        maps.arc,
+        maps.scale,
+        maps.shift.numpy(),
+        maps.middle,
+        rows,
+        columns,
+        out.numpy(),
+    )
+    return out.permute(0, 3, 1, 2).contiguous()
 
 
 def _arguments(lines: Lines) -> tuple[Any, ...]:

@@ -1,0 +1,95 @@
+"""Voxel-driven backprojection for FBP and FDK: every voxel reads its shadow on the detector.
+
+Equal to `recon.kernels.reference.backproject` to rounding. A job owns one line of voxel columns (fixed y); a
+column's heights share what does not depend on z, which for an untilted scanner is the detector column and the
+weight. Values come padded by one zero on each side, so that reading clamps instead of testing.
+"""
+
+import math
+
+import numba
+import numpy as np
+
+from recon.kernels.cpu.compile import inline, kernel
+
+
+@inline
+def read(line, row, share, rows, column_step, weight):
+    """Read a padded view bilinearly; `line` starts at the lower of two columns, `share` is the upper one's part."""
+    row = min(max(row, -1.0), float(rows))
+    i = int(row + 1.0)
+    i = min(i, rows)
+    f = row + 1.0 - i
+    low = line[i] + f * (line[i + 1] - line[i])
+    high = line[column_step + i] + f * (line[column_step + i + 1] - line[column_step + i])
+    return weight * (low + share * (high - low))
+
+
+@inline
+def place(column, columns):
+    """Return the lower padded column and the upper one's part, with everything outside moved onto the zeros."""
+    column = min(max(column, -1.0), float(columns))
+    j = min(int(column + 1.0), columns)
+    return j, column + 1.0 - j
+
+
+@inline
+def find(m, view, z, y, x, arc, scale, shift, middle):
+    """Return row, column and weight of one voxel."""
+    a = m[view, 0, 0] * z + m[view, 0, 1] * y + m[view, 0, 2] * x + m[view, 0, 3]
+    b = m[view, 1, 0] * z + m[view, 1, 1] * y + m[view, 1, 2] * x + m[view, 1, 3]
+    c = m[view, 2, 0] * z + m[view, 2, 1] * y + m[view, 2, 2] * x + m[view, 2, 3]
+    if arc:
+        w = math.sqrt(b * b + c * c)
+        return a / w + shift[view], math.atan2(b, c) * scale + middle, 1.0 / (w * w)
+    w = 1.0 / c
+    return a * w, b * w, w * w
+
+
+@inline
+def add_column(total, flat, row, slope, share, rows, column_step, weight):
+    """Add one view to a column of voxels whose shadows move evenly along one detector column."""
+    heights = len(total)
+    first, last = 0, heights
+    if slope > 0:  # beyond these heights the shadow leaves the detector and its zeros
+        first = max(0, int(math.ceil((-1.0 - row) / slope)))
+        last = min(heights, int(math.ceil((rows - row) / slope)))
+    low, high = weight * (1 - share), weight * share
+    for z in range(first, last):
+        at = min(max(row + slope * z + 1.0, 0.0), rows + 1.0)
+        i = min(int(at), rows)
+        f = at - i
+        a = low * flat[i] + high * flat[column_step + i]
+        b = low * flat[i + 1] + high * flat[column_step + i + 1]
+        total[z] += a + f * (b - a)
+
+
+@kernel
+def shadow_backprojection(padded, matrices, arc, scale, shift, middle, rows, columns, out):
+    """Fill out (batch, y, x, z) from padded values (batch, view, column + 2, row + 2)."""
+    batch, ny, nx, nz = out.shape
+    views, step = padded.shape[1], rows + 2
+    flat = padded.reshape(batch, views, -1)
+    for job in numba.prange(batch * ny):
+        item, y = job // ny, job % ny
+        total = np.empty(nz, out.dtype)
+        for x in range(nx):
+            total[:] = 0
+            for view in range(views):
+                steady = matrices[view, 1, 0] == 0.0 and matrices[view, 2, 0] == 0.0
+                row, column, weight = find(matrices, view, 0.0, y, x, arc, scale, shift, middle)
+                if steady:
+                    if column <= -1.0 or column >= columns:
+                        continue
+                    j, share = place(column, columns)
+                    slope = matrices[view, 0, 0] * math.sqrt(weight)
+                    if nz == 1:
+                        total[0] += read(flat[item, view, j * step :], row, share, rows, step, weight)
+                    else:
+                        add_column(total, flat[item, view, j * step :], row, slope, share, rows, step, weight)
+                    continue
+                for z in range(nz):
+                    row, column, weight = find(matrices, view, z, y, x, arc, scale, shift, middle)
+                    j, share = place(column, columns)
+                    total[z] += read(flat[item, view, j * step :], row, share, rows, step, weight)
+            out[item, y, x] = total
