@@ -1,0 +1,183 @@
+"""Filtered backprojection: parallel and fan (`fbp`), circular cone (`fdk`), in 1/mm whatever the sampling."""
+
+import math
+import warnings
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from recon import checks, kernels
+from recon.analytic.filters import WINDOWS, filter_rows, ramp_response
+from recon.analytic.weights import cosine, is_offset, redundancy
+from recon.errors import CTWarning, GeometryError
+from recon.geometry import ConeBeam, ParallelBeam, ScanGeometry
+from recon.grid import VolumeGrid
+from recon.kernels.maps import maps
+from recon.scan import Scan
+
+AnyBeam = ParallelBeam | ConeBeam
+
+PADDINGS = ("zero", "edge")
+_TRUNCATED = 0.05  # an edge column above this share of the largest value means the object leaves the detector
+
+
+def fbp(
+    scan: Scan,
+    grid: VolumeGrid,
+    *,
+    window: str = "ram-lak",
+    cutoff: float = 1.0,
+    padding: str = "zero",
+    limited_angle: bool = False,
+) -> Tensor:
+    """Reconstruct a parallel or fan-beam scan by filtered backprojection.
+
+    Cosine, short-scan (Parker) and offset-detector weights follow from the geometry. Uneven, repeated and
+    unordered views are weighted by the angle they stand for. Poses of the scan are honoured in backprojection.
+
+    Args:
+        scan: line integrals with a `ParallelBeam`, or a `ConeBeam` of one detector row.
+        grid: where to reconstruct; any region of interest at any spacing.
+        window: "ram-lak", "shepp-logan", "cosine", "hamming" or "hann".
+        cutoff: highest frequency kept, as a share of the detector's Nyquist frequency.
+        padding: "zero", or "edge" to continue truncated projections smoothly beyond the detector.
+        limited_angle: accept a scan that misses part of the arc an exact image needs.
+
+    Returns:
+        Attenuation in 1/mm, (z, y, x), in the scan's dtype and on its device.
+
+    Raises:
+        GeometryError: a geometry without an FBP formula, or too short an arc.
+        ConfigError: an unknown window or padding, a cut-off outside (0, 1].
+
+    Source:
+        Kak and Slaney 1988, Principles of Computerized Tomographic Imaging, sections 3.3 and 3.4.
+    """
+    geometry = scan.geometry
+    if isinstance(geometry, ConeBeam) and geometry.detector.shape[0] > 1:
+        raise GeometryError(f"scan: expected one detector row for fbp, got {geometry.detector.shape[0]}; use fdk")
+    return _reconstruct(scan, grid, window, cutoff, padding, limited_angle)
+
+
+def fdk(
+    scan: Scan,
+    grid: VolumeGrid,
+    *,
+    window: str = "ram-lak",
+    cutoff: float = 1.0,
+    padding: str = "zero",
+    limited_angle: bool = False,
+) -> Tensor:
+    """Reconstruct a circular cone-beam scan by the method of Feldkamp, Davis and Kress.
+
+    Exact in the plane of the source, approximate beyond it. Arguments, result and errors are those of `fbp`; the
+    geometry is a circular `ConeBeam`, flat or arc.
+
+    Source:
+        Feldkamp, Davis and Kress 1984, Journal of the Optical Society of America A 1(6): 612-619.
+    """
+    if not isinstance(scan.geometry, ConeBeam):
+        raise GeometryError(f"scan: expected a ConeBeam for fdk, got {type(scan.geometry).__name__}; use fbp or sirt")
+    return _reconstruct(scan, grid, window, cutoff, padding, limited_angle)
+
+
+def _reconstruct(scan: Scan, grid: VolumeGrid, window: str, cutoff: float, padding: str, limited_angle: bool) -> Tensor:
+    checks.choice("window", window, WINDOWS)
+    checks.choice("padding", padding, PADDINGS)
+    geometry = _supported(scan.geometry)
+    geometry.check_grid(grid)
+    _warn_order(geometry)
+    if padding == "zero":
+        _warn_truncation(scan)
+    geometry, weighted = _widened(geometry, scan.values * _ray_weights(geometry, limited_angle).to(scan.values))
+    filtered = filtered_projections(weighted, geometry, window=window, cutoff=cutoff, padding=padding)
+    unit = geometry.source_to_axis if isinstance(geometry, ConeBeam) else 1.0
+    where = maps(geometry, grid, unit=unit, poses=scan.poses)
+    image: Tensor = kernels.find("backproject", filtered)(where, filtered[None])[0]
+    return image
+
+
+def filtered_projections(
+    values: Tensor, geometry: AnyBeam, *, window: str, cutoff: float, padding: str = "zero"
+) -> Tensor:
+    """Apply the ramp filter at the sampling of the rotation axis: 1/mm after summing over rad (DERIVATIONS.md, 3)."""
+    pitch = geometry.detector.pitch[1]
+    if geometry.arc_detector:
+        pitch /= geometry.source_to_detector  # type: ignore[union-attr]
+    elif isinstance(geometry, ConeBeam):
+        pitch /= geometry.magnification
+    extra = values.shape[-1] if padding == "edge" else 0
+    response = ramp_response(
+        values.shape[-1] + 2 * extra, pitch, window=window, cutoff=cutoff, angular=geometry.arc_detector
+    )
+    if geometry.arc_detector:
+        response = response / geometry.source_to_axis  # type: ignore[union-attr]
+    filtered = filter_rows(_continued(values, extra) if extra else values, response)
+    return filtered[..., extra : extra + values.shape[-1]]
+
+
+def _ray_weights(geometry: AnyBeam, limited_angle: bool) -> Tensor:
+    weights = redundancy(geometry, limited_angle=limited_angle)
+    return weights * cosine(geometry) if isinstance(geometry, ConeBeam) else weights
+
+
+def _widened(geometry: AnyBeam, values: Tensor) -> tuple[AnyBeam, Tensor]:
+    """Add empty columns to the short side of an offset detector, where filtered values do not vanish."""
+    detector = geometry.detector
+    if not is_offset(detector):
+        return geometry, values
+    offset, pitch = detector.offset[1], detector.pitch[1]
+    extra = math.ceil(2 * abs(offset) / pitch)
+    shift = -math.copysign(extra * pitch / 2, offset)
+    wide = replace(
+        detector, shape=(detector.shape[0], detector.shape[1] + extra), offset=(detector.offset[0], offset + shift)
+    )
+    sides = (extra, 0) if offset > 0 else (0, extra)
+    return replace(geometry, detector=wide), torch.nn.functional.pad(values, sides)
+
+
+def _continued(values: Tensor, extra: int) -> Tensor:
+    """Continue rows beyond both ends by the edge value, falling to zero along a half cosine."""
+    fade = (torch.cos(torch.linspace(0, torch.pi, extra + 2, dtype=values.dtype)[1:-1]) + 1) / 2
+    fade = fade.to(values.device)
+    return torch.cat([values[..., :1] * fade.flip(0), values, values[..., -1:] * fade], dim=-1)
+
+
+def _supported(geometry: ScanGeometry) -> AnyBeam:
+    if not isinstance(geometry, ParallelBeam | ConeBeam):
+        raise GeometryError(f"scan: {type(geometry).__name__} has no filtered backprojection; use cgls or sirt")
+    if isinstance(geometry, ConeBeam) and geometry.pitch:
+        raise GeometryError("scan: a helical scan has no FDK formula; use cgls, sirt or os_sart")
+    if len(geometry) < 2:
+        raise GeometryError(f"scan: expected at least 2 views, got {len(geometry)}")
+    return geometry
+
+
+def _warn_order(geometry: AnyBeam) -> None:
+    """Say when views repeat or run back and forth; each is weighted by the arc it stands for."""
+    steps = torch.tensor(geometry.angles, dtype=torch.float64).diff()
+    circle = 2 * torch.pi
+    turned = torch.tensor(geometry.angles, dtype=torch.float64).remainder(circle).sort().values
+    repeated = int((torch.cat([turned.diff(), turned[:1] + circle - turned[-1:]]) < 1e-9).sum())
+    unordered = bool((steps > 0).any()) and bool((steps < 0).any())
+    if repeated or unordered:
+        found = f"{repeated} repeated views" if repeated else "views that are not in order"
+        message = f"angles: {found}; each view is weighted by the arc it stands for"
+        warnings.warn(message, CTWarning, stacklevel=4)
+
+
+def _warn_truncation(scan: Scan) -> None:
+    """Say when the object leaves the detector, which brightens the image towards the edge of the field of view."""
+    peak = float(scan.values.max())
+    edges = torch.stack([scan.values[..., 0], scan.values[..., -1]])
+    if is_offset(scan.geometry.detector):  # whose short side always cuts the object
+        edges = edges[1:] if scan.geometry.detector.offset[1] > 0 else edges[:1]
+    cut = float((edges.amax(0) > _TRUNCATED * peak).double().mean()) if peak > 0 else 0.0
+    if cut > 0.01:
+        warnings.warn(
+            f"values: {cut:.0%} of the detector rows are cut off at an edge (above {_TRUNCATED:.0%} of the maximum); "
+            'the object is wider than the field of view, try padding="edge"',
+            CTWarning,
+            stacklevel=4,
+        )

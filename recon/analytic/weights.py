@@ -1,0 +1,169 @@
+"""Weights that make every ray count once: view steps, cosine, Parker and offset detector."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from recon.errors import GeometryError
+from recon.geometry import ConeBeam, Detector, ParallelBeam
+
+_GAP = 4.0  # a gap this many times the median is a missing arc, not uneven sampling
+_CENTRED = 0.05  # an offset below this share of the half width leaves (nearly) every ray its opposite
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How the views of a scan cover the circle.
+
+    Args:
+        steps: angle in rad that each view stands for (view,).
+        full: the views close the circle.
+        span: covered arc in rad.
+        start: the angle in rad at which an open arc begins.
+    """
+
+    steps: Tensor
+    full: bool
+    span: float
+    start: float
+
+
+def coverage(angles: tuple[float, ...], *, half_turn: bool = False) -> Coverage:
+    """Find the arc that views cover and the share of it that each view stands for.
+
+    Views may be uneven, unordered or repeated; the steps of a closed circle sum to the circle, which is π if
+    opposite views are the same (`half_turn`).
+    """
+    circle = math.pi if half_turn else 2 * math.pi
+    turned, order = torch.tensor(angles, dtype=torch.float64).remainder(circle).sort()
+    gaps = torch.cat([turned.diff(), turned[:1] + circle - turned[-1:]])
+    apart = gaps[gaps > 1e-9 * circle]
+    if len(apart) < 2:
+        raise GeometryError(f"angles: expected at least 2 different views, got {len(angles)} at one angle")
+    typical, widest = float(apart.median()), int(gaps.argmax())
+    full = float(gaps[widest]) <= _GAP * typical
+    if not full:
+        gaps[widest] = typical
+    steps = torch.empty_like(gaps)
+    steps[order] = (gaps + gaps.roll(1)) / 2
+    start = 0.0 if full else float(turned[(widest + 1) % len(turned)])
+    return Coverage(steps=steps, full=full, span=float(gaps.sum()), start=start)
+
+
+def redundancy(geometry: ParallelBeam | ConeBeam, *, limited_angle: bool = False) -> Tensor:
+    """Return the weight of each ray, the view step included, so that every line counts once.
+
+    Args:
+        geometry: a parallel, fan or circular cone scan.
+        limited_angle: accept a scan that misses part of what an exact image needs.
+
+    Returns:
+        Weights in rad, (view, 1, column), float64.
+
+    Raises:
+        GeometryError: too short an arc (with the missing degrees), or an offset detector without a full turn.
+    """
+    if is_offset(geometry.detector):
+        return _half_fan(geometry, limited_angle)
+    if isinstance(geometry, ParallelBeam):
+        return _parallel(geometry, limited_angle)
+    turn, fan = coverage(geometry.angles), geometry.fan_angles()
+    if turn.full:
+        return (turn.steps / 2)[:, None, None].expand(-1, 1, len(fan))
+    return _short_scan(geometry, turn, fan, limited_angle)
+
+
+def _parallel(geometry: ParallelBeam, limited_angle: bool) -> Tensor:
+    half = coverage(geometry.angles, half_turn=True)
+    if not half.full:
+        _refuse_short(math.pi - half.span, "a half turn", limited_angle)
+    return half.steps[:, None, None].expand(-1, 1, geometry.detector.shape[1])
+
+
+def _short_scan(geometry: ConeBeam, turn: Coverage, fan: Tensor, limited_angle: bool) -> Tensor:
+    missing = math.pi + 2 * float(fan.abs().max()) - turn.span
+    if missing > 1e-6 + float(turn.steps.median()):
+        _refuse_short(missing, "a half turn and the fan angle", limited_angle)
+        return _counted(geometry, turn, fan)
+    return parker(geometry, turn, fan) * turn.steps[:, None, None]
+
+
+def parker(geometry: ConeBeam, turn: Coverage, fan: Tensor) -> Tensor:
+    """Return Parker's smooth weights for a scan of a half turn and at least the fan: (view, 1, column).
+
+    An arc longer than needed is treated as that of a wider fan.
+
+    Source:
+        Parker 1982, Medical Physics 9(2): 254-257; Silver 2000, Medical Physics 27(4): 773-774.
+    """
+    beta = _progress(geometry, turn)
+    half = max((turn.span - math.pi) / 2, float(fan.abs().max()) + 1e-9)
+    rise, fall = half + fan[None], half - fan[None]  # our opposite ray is at beta + π - 2 fan
+    weights = torch.ones_like(beta * fan[None])
+    weights = torch.where(beta < 2 * rise, torch.sin(math.pi / 4 * beta / rise) ** 2, weights)
+    left = math.pi + 2 * half - beta
+    weights = torch.where(left < 2 * fall, torch.sin(math.pi / 4 * left / fall) ** 2, weights)
+    return weights[:, None, :]
+
+
+def _counted(geometry: ConeBeam, turn: Coverage, fan: Tensor) -> Tensor:
+    """Weight each ray by how often it or its opposite was measured."""
+    beta = _progress(geometry, turn)
+    later, earlier = beta + math.pi - 2 * fan[None], beta - math.pi - 2 * fan[None]
+    seen = ((later <= turn.span) | (earlier >= 0)).double() + 1
+    return (turn.steps[:, None] / seen)[:, None, :]
+
+
+def _progress(geometry: ConeBeam, turn: Coverage) -> Tensor:
+    """Return the angle of each view since the start of the arc, from half a step on: (view, 1)."""
+    theta = torch.tensor(geometry.angles, dtype=torch.float64)
+    since = (theta - turn.start + 1e-9).remainder(2 * math.pi) - 1e-9
+    return (since + float(turn.steps.median()) / 2)[:, None]
+
+
+def _half_fan(geometry: ParallelBeam | ConeBeam, limited_angle: bool) -> Tensor:
+    """Blend a laterally shifted detector with its opposite over the columns both see.
+
+    Source:
+        Wang 2002, Medical Physics 29(7): 1634-1636.
+    """
+    turn = coverage(geometry.angles)
+    if not turn.full:
+        _refuse_short(2 * math.pi - turn.span, "a full turn, because the detector is offset,", limited_angle)
+    angle = geometry.fan_angles() if isinstance(geometry, ConeBeam) else geometry.detector.coordinates()[1]
+    side = 1.0 if geometry.detector.offset[1] > 0 else -1.0
+    shared = float((-side * angle).max())
+    if shared <= 0:
+        raise GeometryError("offset: the detector does not see the rotation axis; no view pair overlaps")
+    ramp = (side * angle / shared).clamp(-1, 1)
+    weights = (torch.sin(math.pi / 2 * ramp) + 1) / 2
+    return (turn.steps[:, None] * weights[None])[:, None, :]
+
+
+def is_offset(detector: Detector) -> bool:
+    """Tell a half-fan detector from one that is centred up to a small misalignment."""
+    return abs(detector.offset[1]) > _CENTRED * detector.shape[1] * detector.pitch[1] / 2
+
+
+def _refuse_short(missing: float, needed: str, limited_angle: bool) -> None:
+    if not limited_angle:
+        raise GeometryError(
+            f"angles: expected {needed}, {math.degrees(missing):.1f} degrees are missing; use an iterative method, or "
+            "pass limited_angle=True (--limited-angle) to accept the artefacts"
+        )
+
+
+def cosine(geometry: ConeBeam) -> Tensor:
+    """Return the cosine of the angle between each ray and the central one: (1, row, column), float64.
+
+    On an arc detector this is the cosine of the fan angle times that of the cone angle.
+    """
+    v, u = geometry.detector.coordinates()
+    distance = geometry.source_to_detector
+    if geometry.arc_detector:
+        flat = (u / distance).cos()[None, :] * (distance / torch.hypot(v, torch.tensor(distance)))[:, None]
+    else:
+        flat = distance / (v[:, None] ** 2 + u[None, :] ** 2 + distance**2).sqrt()
+    return flat[None]
