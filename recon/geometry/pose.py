@@ -19,8 +19,18 @@ def rotation_matrices(vectors: Tensor) -> Tensor:
     zero = torch.zeros_like(z)
     # cross product a × p written for (z, y, x) order: (ax py - ay px, az px - ax pz, ay pz - az py)
     cross = torch.stack([zero, x, -y, -x, zero, z, y, -z, zero], dim=-1).unflatten(-1, (3, 3))
-    matrices: Tensor = torch.linalg.matrix_exp(cross)
-    return matrices
+    squared = (vectors * vectors).sum(-1)[..., None, None]
+    # torch.linalg.matrix_exp is up to 1e-10 off for a single small rotation, and depends on its neighbours in a batch.
+    turn = torch.eye(3, dtype=vectors.dtype, device=vectors.device) + _sinc_of_root(squared) * cross
+    return turn + 0.5 * _sinc_of_root(squared / 4).square() * (cross @ cross)
+
+
+def _sinc_of_root(s: Tensor) -> Tensor:
+    """Return sin(√s) / √s, smooth to any order at s = 0."""
+    near = s < 1e-2
+    root = torch.where(near, 1.0, s).sqrt()
+    series = 1 - s / 6 * (1 - s / 20 * (1 - s / 42 * (1 - s / 72)))
+    return torch.where(near, series, root.sin() / root)
 
 
 def check_poses(poses: Tensor, views: int) -> Tensor:
