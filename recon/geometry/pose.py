@@ -21,8 +21,8 @@ def rotation_matrices(vectors: Tensor) -> Tensor:
     cross = torch.stack([zero, x, -y, -x, zero, z, y, -z, zero], dim=-1).unflatten(-1, (3, 3))
     squared = (vectors * vectors).sum(-1)[..., None, None]
     # torch.linalg.matrix_exp is up to 1e-10 off for a single small rotation, and depends on its neighbours in a batch.
-    turn = torch.eye(3, dtype=vectors.dtype, device=vectors.device) + _sinc_of_root(squared) * cross
-    return turn + 0.5 * _sinc_of_root(squared / 4).square() * (cross @ cross)
+    still = torch.eye(3, dtype=vectors.dtype, device=vectors.device)
+    return still + _sinc_of_root(squared) * cross + _sinc_of_root(squared / 4).square() / 2 * (cross @ cross)
 
 
 def _sinc_of_root(s: Tensor) -> Tensor:

@@ -220,7 +220,9 @@ class Scaled(LinearOperator):
 
     def __init__(self, operator: LinearOperator, factor: float) -> None:
         if isinstance(factor, bool) or not isinstance(factor, int | float):
-            raise ConfigError(f"factor: expected a number, got {type(factor).__name__}; use Diagonal for weights per element")
+            raise ConfigError(
+                f"factor: expected a number, got {type(factor).__name__}; use Diagonal for weights per element"
+            )
         self._operator, self._factor = operator, checks.finite("factor", factor)
 
     @property
