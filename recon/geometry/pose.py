@@ -22,7 +22,9 @@ def rotation_matrices(vectors: Tensor) -> Tensor:
     squared = (vectors * vectors).sum(-1)[..., None, None]
     # torch.linalg.matrix_exp is up to 1e-10 off for a single small rotation, and depends on its neighbours in a batch.
     still = torch.eye(3, dtype=vectors.dtype, device=vectors.device)
-    return still + _sinc_of_root(squared) * cross + _sinc_of_root(squared / 4).square() / 2 * (cross @ cross)
+    matrices: Tensor = still + _sinc_of_root(squared) * cross
+    matrices += _sinc_of_root(squared / 4).square() / 2 * (cross @ cross)
+    return matrices
 
 
 def _sinc_of_root(s: Tensor) -> Tensor:
