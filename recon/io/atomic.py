@@ -1,0 +1,169 @@
+"""Every write: into a temporary file beside the target, then one rename, so that a file is old or new, never half."""
+
+import errno
+import hashlib
+import os
+import secrets
+import socket
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from recon.errors import ConfigError, CTError, ResourceError
+
+_PREFIX = ".raymend-"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextmanager
+def atomic_write(path: "str | os.PathLike[str]") -> Iterator[Path]:
+    """Give a temporary path in the target's folder and put it in place when the block ends well.
+
+    The temporary path keeps the target's suffixes, so that libraries recognise the format. Whatever ends the block
+    early, an interrupt included, removes the temporary file and leaves an old target as it was.
+
+    Args:
+        path: the file to make or replace; a link is followed.
+
+    Raises:
+        ConfigError: the target is a folder or device, or its folder is missing or not writable.
+        ResourceError: the disk is full.
+    """
+    target = check_writable(path)
+    _sweep(target.parent)
+    temporary = target.parent / f"{_own_prefix()}{secrets.token_hex(4)}{_suffixes(target)}"
+    try:
+        with _translated(target):
+            yield temporary
+            _sync(temporary)
+            os.replace(temporary, target)
+            _sync(target.parent)
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: "str | os.PathLike[str]", inputs: Sequence["str | os.PathLike[str]"] = ()) -> Path:
+    """Return the resolved target of a write, or refuse it; call this before a long computation.
+
+    Args:
+        path: where the output is to go.
+        inputs: files the output must not replace.
+
+    Raises:
+        ConfigError: a folder or device, a missing or unwritable folder, or one of the inputs.
+    """
+    target = Path(os.path.realpath(os.fspath(path)))
+    with _translated(target):
+        mode = target.stat().st_mode if target.exists() else stat.S_IFREG
+        _check_kind(target, mode)
+        if any(os.path.realpath(os.fspath(item)) == str(target) for item in inputs):
+            raise ConfigError(f"{target}: expected an output apart from the inputs, got an input; choose another name")
+    return target
+
+
+def _check_kind(target: Path, mode: int) -> None:
+    if stat.S_ISDIR(mode):
+        raise ConfigError(f"{target}: expected a file to write, got a folder; add a file name with a suffix")
+    if not stat.S_ISREG(mode):
+        raise ConfigError(f"{target}: expected a regular file to write, got a pipe, device or socket")
+    if not target.parent.is_dir():
+        raise ConfigError(f"{target}: expected an existing folder, got none at {target.parent}; make it first")
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise ConfigError(
+            f"{target}: expected a writable folder, got {target.parent}; choose another or change its rights"
+        )
+
+
+@contextmanager
+def locked_folder(folder: "str | os.PathLike[str]") -> Iterator[None]:
+    """Hold a folder for one run; a second run ends at once and names the first one's process.
+
+    The lock ends with its process, however that ends.
+
+    Raises:
+        ConfigError: another process holds the folder, or it cannot be written.
+    """
+    import fcntl
+
+    lock = check_writable(Path(os.fspath(folder)) / ".raymend.lock")
+    with lock.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            owner = file.read().strip() or "unknown"
+            raise ConfigError(f"{folder}: in use by process {owner}; wait for it or choose another folder") from error
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+@contextmanager
+def _translated(target: Path) -> Iterator[None]:
+    """Say in one line what the system refused."""
+    try:
+        yield
+    except CTError:
+        raise
+    except MemoryError as error:
+        raise ResourceError(f"{target}: not enough memory to write; write a part of it") from error
+    except OSError as error:
+        if _disk_full(error):
+            raise ResourceError(
+                f"{target}: the disk is full; free space or write elsewhere (nothing was left behind)"
+            ) from error
+        reason = error.strerror or " ".join(str(error).split())[:200]
+        raise ConfigError(
+            f"{target}: cannot be written ({reason}); check the folder, its rights and the name"
+        ) from error
+
+
+def _disk_full(error: OSError) -> bool:
+    """Recognise a full disk also where a library keeps only its text (h5py)."""
+    return error.errno in _FULL or "No space left" in str(error) or "File too large" in str(error)
+
+
+def _suffixes(target: Path) -> str:
+    joined = "".join(target.suffixes[-2:])
+    return joined if len(joined.encode()) <= 32 else target.suffix[:16]
+
+
+def _own_prefix() -> str:
+    """Name host and process, so that only leftovers of dead processes of this host are swept."""
+    host = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+    return f"{_PREFIX}{host}-{os.getpid()}-"
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes of this host left; no clock is asked."""
+    host = _own_prefix().split("-")[1]
+    with suppress(OSError):
+        for left in folder.glob(f"{_PREFIX}{host}-*"):
+            pid = left.name.split("-")[2]
+            if pid.isdigit() and not _alive(int(pid)):
+                left.unlink(missing_ok=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _sync(path: Path) -> None:
+    """Push a file or folder to the disk; folders cannot be synced everywhere."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError:
+        if not path.is_dir():
+            raise
+    finally:
+        os.close(handle)

@@ -1,0 +1,173 @@
+"""What a file is, as understood, and what looks wrong in it."""
+
+import math
+import os
+import warnings
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+from recon.errors import CTError, CTWarning
+from recon.geometry import ConeBeam, ParallelBeam, ScanGeometry
+from recon.io.detect import SCANS, VOLUMES, detect, expect
+from recon.io.limits import in_words, regular_file
+from recon.io.read import read_scan, read_volume
+from recon.io.volume import Volume
+from recon.scan import Scan
+
+_TRUNCATED: Final = 0.05  # share of the largest line integral that the detector's edge may see
+
+
+def describe(path: str | os.PathLike[str], *, max_bytes: int | None = None) -> dict[str, Any]:
+    """Read a file and say what was understood, for `raymend info`.
+
+    Args:
+        path: a scan, a volume, or a folder of DICOM slices.
+        max_bytes: largest array to make.
+
+    Returns:
+        Plain values: file, kind, size, shape, range, geometry or grid, calibration, provenance, and `warnings`, a
+        list of what looks wrong.
+
+    Raises:
+        FormatError: neither a scan nor a volume, or damaged.
+    """
+    given = Path(os.fspath(path))
+    kind = "dicom" if given.is_dir() else detect(regular_file(given))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", CTWarning)
+        found = _scan_or_volume(given, kind, max_bytes)
+    said = [str(item.message) for item in caught if issubclass(item.category, CTWarning)]
+    size = "folder" if given.is_dir() else in_words(given.stat().st_size)
+    head = {"file": given.name, "kind": kind, "size": size}
+    parts = _of_scan(found) if isinstance(found, Scan) else _of_volume(found)
+    return {**head, **parts, "warnings": said + doubts(found)}
+
+
+def doubts(found: Scan | Volume) -> list[str]:
+    """List what looks wrong in a scan or volume, each with what to do."""
+    if isinstance(found, Volume):
+        return _volume_doubts(found)
+    angles = getattr(found.geometry, "angles", None)
+    return [*(_angle_doubts(angles) if angles else []), *_value_doubts(found), *_coverage_doubts(found)]
+
+
+def _scan_or_volume(given: Path, kind: str, max_bytes: int | None) -> Scan | Volume:
+    """Read as a scan where the kind allows it, else as a volume; .npz and .npy can be either."""
+    if kind not in (*SCANS, *VOLUMES):
+        expect(given, kind, (), "a scan or a volume")
+    if kind not in SCANS:
+        return read_volume(given, max_bytes=max_bytes)
+    try:
+        return read_scan(given, max_bytes=max_bytes)
+    except CTError as first:
+        if kind not in ("npz", "npy"):
+            raise
+        try:
+            return read_volume(given, max_bytes=max_bytes)
+        except CTError:
+            raise first from None
+
+
+def _of_scan(scan: Scan) -> dict[str, Any]:
+    g, c = scan.geometry, scan.calibration
+    calibration = {"photons": c.photons, "electronic": c.electronic, "water [1/mm]": c.water, "energy [keV]": c.energy}
+    return {
+        "holds": "scan",
+        "shape": dict(zip(("view", "row", "column"), scan.values.shape, strict=True)),
+        "range": _range(scan.values),
+        "geometry": _geometry(g),
+        "calibration": calibration,
+        "weights": scan.weights is not None,
+        "poses": scan.poses is not None,
+        "provenance": list(scan.provenance),
+    }
+
+
+def _of_volume(volume: Volume) -> dict[str, Any]:
+    g = volume.grid
+    return {
+        "holds": "volume",
+        "shape": dict(zip(("z", "y", "x"), g.shape, strict=True)),
+        "range": _range(volume.values),
+        "unit": volume.unit,
+        "spacing [mm]": g.spacing,
+        "centre [mm]": g.centre,
+    }
+
+
+def _geometry(geometry: ScanGeometry) -> dict[str, Any]:
+    """Say the geometry in lengths and degrees."""
+    d = geometry.detector
+    said: dict[str, Any] = {"type": type(geometry).__name__, "views": len(geometry)}
+    if isinstance(geometry, ConeBeam | ParallelBeam):
+        low, high = (round(math.degrees(f(geometry.angles)), 6) for f in (min, max))
+        said["angles [degrees]"] = (low, high)
+    if isinstance(geometry, ConeBeam):
+        said["source to axis [mm]"] = geometry.source_to_axis
+        said["source to detector [mm]"] = geometry.source_to_detector
+        said["advance per turn [mm]"] = geometry.pitch
+    return {**said, "detector": d.curve, "pitch [mm]": d.pitch, "offset [mm]": d.offset}
+
+
+def _range(values: torch.Tensor) -> dict[str, float]:
+    return {"low": float(values.min()), "mean": float(values.double().mean()), "high": float(values.max())}
+
+
+def _angle_doubts(angles: tuple[float, ...]) -> list[str]:
+    """Look for degrees, repeated and unordered views."""
+    found, turn = [], 2 * math.pi
+    span = max(angles) - min(angles)
+    if span > 2.5 * turn:
+        found.append(f"angles: span {span:g} rad, {span / turn:.1f} turns; if these are degrees, convert them")
+    steps = np.diff(np.asarray(angles))
+    if len(steps) and (steps == 0).any():
+        found.append(f"angles: {int((steps == 0).sum())} views repeat the one before")
+    if len(steps) and not ((steps >= 0).all() or (steps <= 0).all()):
+        found.append("angles: not in order; check that views and angles belong together")
+    if len(steps) > 1 and abs(span - turn) < 1e-6:
+        found.append("angles: the last view repeats the first after a full turn; it counts twice")
+    return found
+
+
+def _value_doubts(scan: Scan) -> list[str]:
+    """Look for counts, noise below air, and pixels that never change."""
+    values, found = scan.values, []
+    if float(values.max()) > 20:
+        found.append(
+            f"values: up to {float(values.max()):g}; expected line integrals below about 12, are these counts?"
+        )
+    negative = float((values < -0.1).double().mean())
+    if negative > 0.01:
+        found.append(f"values: {negative:.1%} are below -0.1; is the air calibration right?")
+    still = (values.amax(0) == values.amin(0)) if len(values) > 2 else torch.zeros(1, dtype=torch.bool)
+    dead = int((still & (values[0] != 0)).sum()) if still.ndim == 2 else 0
+    if dead:
+        found.append(f"values: {dead} pixels are the same in every view; dead pixels make rings")
+    return found
+
+
+def _coverage_doubts(scan: Scan) -> list[str]:
+    """Look for an object that reaches beyond the detector's edges."""
+    values = scan.values
+    if values.shape[2] < 16:
+        return []
+    edges = torch.stack([values[..., :3].mean((1, 2)), values[..., -3:].mean((1, 2))])
+    level = float(values.double().abs().amax()) * _TRUNCATED
+    cut = float((edges > level).any(0).double().mean())
+    return (
+        [f"values: the object reaches the detector's edge in {cut:.0%} of the views; it is truncated"]
+        if cut > 0.02
+        else []
+    )
+
+
+def _volume_doubts(volume: Volume) -> list[str]:
+    low = float(volume.values.min())
+    if volume.unit == "HU" and low < -1100:
+        return [f"values: down to {low:g} HU, below air; padding outside the field of view?"]
+    if volume.unit == "unknown" and low < -500:
+        return ["unit: not stored; values below -500 look like HU"]
+    return []

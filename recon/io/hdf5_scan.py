@@ -1,0 +1,117 @@
+"""raymend's own scan file: HDF5 that says what it is, with checksums over every byte that matters.
+
+Layout: root attributes `format`, `version`, `software`; datasets `values`, `weights`, `poses` with unit and axes;
+`geometry` (JSON: class and fields, mm and rad) and the same as plain numbers in `rays`; the group `calibration` with
+one attribute per number; `provenance`, one line per step. The new object headers of HDF5 checksum the attributes,
+fletcher32 the datasets.
+"""
+
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Final
+
+import h5py
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from recon.errors import FormatError
+from recon.geometry import ScanGeometry
+from recon.io.atomic import atomic_write
+from recon.io.geometry_json import geometry_from_json, geometry_to_json
+from recon.io.hdf5 import open_hdf5, read_dataset, text_of
+from recon.scan import Calibration, Scan
+
+FORMAT: Final = "raymend scan"
+VERSION: Final = 1
+_CHUNK = 1 << 20  # bytes; large enough to read fast, small enough that a flipped bit costs little
+_CALIBRATION_UNITS: Final = {"photons": "1", "electronic": "1", "water": "1/mm", "energy": "keV"}
+
+
+def write_hdf5_scan(path: Path, scan: Scan) -> None:
+    """Write a scan with geometry, units, calibration and provenance."""
+    with atomic_write(path) as temporary, h5py.File(temporary, "w", libver="latest") as file:
+        file.attrs.update({"format": FORMAT, "version": VERSION, "software": "raymend"})
+        _put(file, "values", scan.values.detach().cpu().numpy(), unit="1", axes="view,row,column")
+        if scan.weights is not None:
+            _put(file, "weights", scan.weights.detach().cpu().numpy(), unit="1", axes="view,row,column")
+        if scan.poses is not None:
+            unit = "mm,mm,mm,rad,rad,rad"
+            _put(
+                file, "poses", scan.poses.detach().cpu().numpy(), unit=unit, axes="view,shift z y x and rotation z y x"
+            )
+        _put(file, "geometry", _texts([geometry_to_json(scan.geometry)]), unit="mm,rad", axes="JSON")
+        rays = scan.geometry.rays().numpy()
+        _put(file, "rays", rays, unit="mm", axes="view,source or direction and centre and v step and u step,z y x")
+        _put_calibration(file, scan.calibration)
+        if scan.provenance:
+            _put(file, "provenance", _texts(scan.provenance), unit="", axes="step")
+
+
+def read_hdf5_scan(path: Path, limit: int) -> Scan:
+    """Read a scan that `write_hdf5_scan` wrote.
+
+    Raises:
+        FormatError: another version, a missing part, a checksum that does not match, parts that contradict each other.
+    """
+    with open_hdf5(path) as file:
+        _check_version(file, path)
+        geometry = geometry_from_json(text_of(read_dataset(file, "geometry", limit)), f"{path}:geometry")
+        _check_rays(path, geometry, read_dataset(file, "rays", limit))
+        values = read_dataset(file, "values", limit)
+        weights, poses = (read_dataset(file, name, limit) if name in file else None for name in ("weights", "poses"))
+        steps = read_dataset(file, "provenance", limit) if "provenance" in file else ()
+        return Scan(
+            geometry=geometry,
+            values=torch.from_numpy(values),
+            weights=None if weights is None else torch.from_numpy(weights),
+            poses=None if poses is None else torch.from_numpy(poses),
+            calibration=_calibration(file, path),
+            provenance=tuple(text_of(step) for step in steps),
+        )
+
+
+def _put(file: Any, name: str, values: NDArray[Any], *, unit: str, axes: str) -> None:
+    chunks = _chunks(values)
+    dataset = file.create_dataset(name, data=values, chunks=chunks, fletcher32=True, track_times=False)
+    dataset.attrs.update({"unit": unit, "axes": axes})
+
+
+def _chunks(values: NDArray[Any]) -> tuple[int, ...]:
+    """Split along the first axis into pieces of about a mebibyte."""
+    one = max(1, values[0].nbytes if values.ndim > 1 else values.itemsize)
+    return max(1, min(len(values), _CHUNK // one)), *values.shape[1:]
+
+
+def _texts(lines: Sequence[str]) -> NDArray[np.bytes_]:
+    return np.array([line.encode() for line in lines])
+
+
+def _put_calibration(file: Any, calibration: Calibration) -> None:
+    group = file.create_group("calibration")
+    for name, unit in _CALIBRATION_UNITS.items():
+        value = getattr(calibration, name)
+        if value is not None:
+            group.attrs[name] = float(value)
+            group.attrs[f"{name}_unit"] = unit
+
+
+def _calibration(file: Any, path: Path) -> Calibration:
+    group = file.get("calibration")
+    if group is None:
+        raise FormatError(f"{path}: expected the group 'calibration', got none; write the scan again")
+    names = [f.name for f in fields(Calibration) if f.name in group.attrs]
+    return Calibration(**{name: float(group.attrs[name]) for name in names})
+
+
+def _check_version(file: Any, path: Path) -> None:
+    version = int(file.attrs.get("version", 0))
+    if not 1 <= version <= VERSION:
+        raise FormatError(f"{path}: expected format version 1 to {VERSION}, got {version}; update raymend")
+
+
+def _check_rays(path: Path, geometry: ScanGeometry, rays: NDArray[Any]) -> None:
+    own = geometry.rays().numpy()
+    if rays.shape != own.shape or not np.allclose(rays, own, rtol=0, atol=1e-6):
+        raise FormatError(f"{path}: the datasets 'geometry' and 'rays' contradict each other; write the scan again")

@@ -1,0 +1,138 @@
+"""What a reader may spend: regular files only, sizes checked before memory is taken, one kind of error."""
+
+import errno
+import hashlib
+import math
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from recon.errors import ConfigError, CTError, FormatError, ResourceError
+
+DEFLATE_RATIO = 1100  # deflate cannot pack tighter than 1032 : 1; a larger claim is a lie
+_FALLBACK = 4 << 30  # bytes taken as available where the system does not say
+
+
+def regular_file(path: "str | os.PathLike[str]") -> Path:
+    """Return the path of an existing regular file.
+
+    Raises:
+        FormatError: nothing there, or a folder, pipe or device.
+    """
+    given = Path(os.fspath(path))
+    try:
+        mode = os.stat(given).st_mode
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise FormatError(f"{given}: expected a file, got none ({reason}); check the path") from error
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe, device or socket"
+        raise FormatError(f"{given}: not a regular file (expected a file, got {kind}); copy the data into a file first")
+    return given
+
+
+def available_memory() -> int:
+    """Return the bytes that can be taken without swapping, within the process's container."""
+    free = [_meminfo(), _container()]
+    known = [n for n in free if n is not None]
+    return min(known) if known else _FALLBACK
+
+
+def byte_limit(max_bytes: int | None) -> int:
+    """Return the largest array a reader may make: `max_bytes`, or half of the available memory."""
+    if max_bytes is None:
+        return available_memory() // 2
+    if isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < 1:
+        raise ConfigError(f"max_bytes: expected a whole number of bytes above 0, got {max_bytes!r}")
+    return max_bytes
+
+
+def check_bytes(where: str, wanted: int, limit: int) -> None:
+    """Refuse a declared size beyond the limit, before anything is allocated."""
+    if wanted > limit:
+        raise ResourceError(
+            f"{where}: needs {in_words(wanted)} (expected at most {in_words(limit)}); "
+            "raise max_bytes, free memory, or read a part of it"
+        )
+
+
+def check_shape(where: str, shape: Sequence[int], itemsize: int, limit: int) -> int:
+    """Return the bytes of a declared shape; refuse negative, empty and too large ones."""
+    if any(n < 0 for n in shape):
+        raise FormatError(f"{where}: expected sizes of 1 or more, got {tuple(shape)}; the file is damaged")
+    if any(n == 0 for n in shape):
+        raise FormatError(f"{where}: expected data, got an empty array {tuple(shape)}")
+    wanted = math.prod(int(n) for n in shape) * itemsize
+    check_bytes(where, wanted, limit)
+    return wanted
+
+
+def in_words(size: float) -> str:
+    """Write a number of bytes with a unit."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.4g} {unit}"
+        size /= 1024
+    return f"{size:.4g} TiB"
+
+
+def checksum(path: Path) -> str:
+    """Return the sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def translated(where: "str | os.PathLike[str]", what: str) -> Iterator[None]:
+    """Turn whatever a parser throws at damaged input into one error that names the file.
+
+    Parsers of foreign formats promise no set of exceptions, so all of them are caught here and nowhere else.
+    """
+    name = os.fspath(where)
+    try:
+        yield
+    except CTError:
+        raise
+    except MemoryError as error:
+        raise ResourceError(f"{name}: not enough memory to read this {what}; read a part of it") from error
+    except RecursionError as error:
+        raise FormatError(f"{name}: nested too deeply for a {what}; the file is damaged or hostile") from error
+    except Exception as error:
+        if getattr(error, "errno", None) in (errno.ENOMEM, errno.EMFILE):
+            raise ResourceError(f"{name}: the system refused ({error}); free memory or files") from error
+        raise FormatError(
+            f"{name}: cannot be read as {what} ({_reason(error)}); it is damaged, truncated or mislabelled"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """Say why in one line; name the checksum where a filter of HDF5 or zip found one wrong."""
+    text = " ".join(str(error).split())[:200] or type(error).__name__
+    if "filter returned failure" in text or "checksum" in text or "CRC" in text:
+        return f"checksum does not match: {text}"
+    return text
+
+
+def _meminfo() -> int | None:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError):
+        return _physical()
+
+
+def _physical() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def _container() -> int | None:
+    try:
+        most, used = (Path(f"/sys/fs/cgroup/memory.{name}").read_text().strip() for name in ("max", "current"))
+        return max(0, int(most) - int(used))
+    except (OSError, ValueError):
+        return None

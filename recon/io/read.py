@@ -1,0 +1,158 @@
+"""`read_scan` and `read_volume`: any file we know, chosen by its content."""
+
+import os
+import warnings
+from pathlib import Path
+
+from recon import checks
+from recon.errors import ConfigError, CTWarning, FormatError
+from recon.geometry import ScanGeometry
+from recon.grid import VolumeGrid
+from recon.io.data_exchange import read_data_exchange
+from recon.io.detect import SCANS, VOLUMES, detect, expect
+from recon.io.dicom import read_dicom
+from recon.io.hdf5_scan import FORMAT, read_hdf5_scan
+from recon.io.limits import byte_limit, check_shape, checksum, regular_file
+from recon.io.matlab import read_matlab
+from recon.io.nifti import read_nifti
+from recon.io.npy import read_npy
+from recon.io.npz import read_npz_scan, read_npz_volume
+from recon.io.raw import RawScan, check_axes, to_scan, with_geometry
+from recon.io.tiff import read_tiff
+from recon.io.volume import Volume, as_float32
+from recon.scan import Scan
+from recon.sinogram.centre import find_centre, with_centre
+
+Name = str | os.PathLike[str]
+
+
+def read_scan(
+    path: Name,
+    *,
+    geometry: ScanGeometry | None = None,
+    pitch: float | tuple[float, float] | None = None,
+    centre: float | str | None = None,
+    air: float | None = None,
+    max_bytes: int | None = None,
+) -> Scan:
+    """Read projections with their geometry: raymend HDF5, Data Exchange, MATLAB v5, .npz; .npy with a geometry.
+
+    Counts with flat and dark fields become line integrals. What the file leaves open is a warning.
+
+    Args:
+        path: the file; its content decides, not its name.
+        geometry: takes the place of the file's.
+        pitch: step between detector pixels (v, u) in mm for files that do not state it; one number for both.
+        centre: the detector's u offset in mm, or "find" to search for the axis; None keeps the file's.
+        air: count without an object, for counts without flat fields.
+        max_bytes: largest array to make; half of the available memory by default.
+
+    Returns:
+        The scan, float32 unless the file is raymend's own; its provenance holds the name and sha256 of the file.
+
+    Raises:
+        FormatError: damaged, truncated, unknown or contradicting; also what is not a regular file.
+        UnsafeFileError: Python objects, or HDF5 that points to other files.
+        ResourceError: more than `max_bytes`.
+    """
+    file, limit = regular_file(path), byte_limit(max_bytes)
+    kind = detect(file)
+    expect(file, kind, SCANS, "projections")
+    step = None if pitch is None else checks.lengths("pitch", pitch, 2)
+    if kind == FORMAT:
+        scan = _own(file, limit, geometry)
+    else:
+        raw = _raw(file, kind, limit, None if step is None else (step[0], step[1]), geometry)
+        scan = to_scan(with_geometry(raw, geometry), air=air)
+    return _centred(_noted(scan, file), centre)
+
+
+def read_volume(path: Name, *, grid: VolumeGrid | None = None, max_bytes: int | None = None) -> Volume:
+    """Read a volume: NIfTI, DICOM CT (a slice or a folder), TIFF stack, .npy, .npz.
+
+    Args:
+        path: file, or folder of DICOM slices; the content decides, not the name.
+        grid: takes the place of the file's.
+        max_bytes: largest array to make; half of the available memory by default.
+
+    Returns:
+        Values (z, y, x) in float32, grid and unit.
+
+    Raises:
+        FormatError: damaged, truncated, unknown, oblique; also what is not a regular file.
+        NumericalError: NaN or Inf.
+        ResourceError: more than `max_bytes`.
+    """
+    limit = byte_limit(max_bytes)
+    given = Path(os.fspath(path))
+    volume, doubts = _volume(given, limit)
+    if grid is not None:
+        if volume.grid.shape != grid.shape:
+            raise FormatError(f"{given}: expected (z, y, x) = {grid.shape} from the grid, got {volume.grid.shape}")
+        volume, doubts = Volume(values=volume.values, grid=grid, unit=volume.unit), []
+    for doubt in doubts:
+        warnings.warn(f"{given}: {doubt}; state grid=", CTWarning, stacklevel=2)
+    checks.all_finite(str(given), volume.values)
+    return volume
+
+
+def _raw(
+    file: Path, kind: str, limit: int, pitch: tuple[float, float] | None, geometry: ScanGeometry | None
+) -> RawScan:
+    if kind == "data exchange":
+        return read_data_exchange(file, limit, pitch)
+    if kind == "matlab":
+        return read_matlab(file, limit)
+    if kind == "npz":
+        return read_npz_scan(file, limit, pitch, geometry=geometry is None)
+    return RawScan(where=str(file), values=read_npy(file, limit), geometry=None, notes=["read from a bare array"])
+
+
+def _own(file: Path, limit: int, geometry: ScanGeometry | None) -> Scan:
+    scan = read_hdf5_scan(file, limit)
+    if geometry is None:
+        return scan
+    check_axes(str(file), tuple(scan.values.shape), geometry)
+    notes = (*scan.provenance, "geometry stated by the caller")
+    return Scan(
+        geometry=geometry, values=scan.values, weights=scan.weights, calibration=scan.calibration, provenance=notes
+    )
+
+
+def _noted(scan: Scan, file: Path) -> Scan:
+    return scan.with_values(scan.values, f"read from {file.name}, sha256 {checksum(file)}")
+
+
+def _centred(scan: Scan, centre: float | str | None) -> Scan:
+    if centre is None:
+        return scan
+    if isinstance(centre, str):
+        if centre != "find":
+            raise ConfigError(f'centre: expected a detector offset in mm, "find" or None, got {centre!r}')
+        return with_centre(scan, find_centre(scan))
+    return with_centre(scan, centre)
+
+
+def _volume(given: Path, limit: int) -> tuple[Volume, list[str]]:
+    if given.is_dir():
+        return read_dicom(given, limit), []
+    file = regular_file(given)
+    kind = detect(file)
+    expect(file, kind, VOLUMES, "a volume")
+    if kind == "nifti":
+        return read_nifti(file, limit), []
+    if kind == "dicom":
+        return read_dicom(file, limit), []
+    if kind == "tiff":
+        return read_tiff(file, limit)
+    return read_npz_volume(file, limit) if kind == "npz" else _bare(file, limit)
+
+
+def _bare(file: Path, limit: int) -> tuple[Volume, list[str]]:
+    array = read_npy(file, limit)
+    if array.ndim not in (2, 3):
+        raise FormatError(f"{file}: expected an image (z, y, x) or (y, x), got shape {array.shape}")
+    check_shape(str(file), array.shape, 4, limit)
+    values = as_float32(str(file), array if array.ndim == 3 else array[None])
+    grid = VolumeGrid(shape=(int(values.shape[0]), int(values.shape[1]), int(values.shape[2])))
+    return Volume(values=values, grid=grid), ["voxel size: not stored, taken as 1 mm"]
