@@ -41,7 +41,7 @@ def fbp(
         grid: where to reconstruct; any region of interest at any spacing.
         window: "ram-lak", "shepp-logan", "cosine", "hamming" or "hann".
         cutoff: highest frequency kept, as a share of the detector's Nyquist frequency.
-        padding: "zero", or "edge" to continue truncated projections smoothly beyond the detector.
+        padding: "zero", or "edge" to continue truncated projections beyond the detector as ellipses.
         limited_angle: accept a scan that misses part of the arc an exact image needs.
 
     Returns:
@@ -87,10 +87,11 @@ def _reconstruct(scan: Scan, grid: VolumeGrid, window: str, cutoff: float, paddi
     checks.choice("padding", padding, PADDINGS)
     geometry = _supported(scan.geometry)
     geometry.check_grid(grid)
+    weights = _ray_weights(geometry, limited_angle)
     _warn_order(geometry)
     if padding == "zero":
         _warn_truncation(scan)
-    geometry, weighted = _widened(geometry, scan.values * _ray_weights(geometry, limited_angle).to(scan.values))
+    geometry, weighted = _widened(geometry, scan.values * weights.to(scan.values))
     filtered = filtered_projections(weighted, geometry, window=window, cutoff=cutoff, padding=padding)
     unit = geometry.source_to_axis if isinstance(geometry, ConeBeam) else 1.0
     where = maps(geometry, grid, unit=unit, poses=scan.poses)
@@ -107,14 +108,14 @@ def filtered_projections(
         pitch /= geometry.source_to_detector  # type: ignore[union-attr]
     elif isinstance(geometry, ConeBeam):
         pitch /= geometry.magnification
-    extra = values.shape[-1] if padding == "edge" else 0
-    response = ramp_response(
-        values.shape[-1] + 2 * extra, pitch, window=window, cutoff=cutoff, angular=geometry.arc_detector
-    )
+    columns = values.shape[-1]
+    extra = columns if padding == "edge" else 0
+    response = ramp_response(columns + 2 * extra, pitch, window=window, cutoff=cutoff, angular=geometry.arc_detector)
     if geometry.arc_detector:
         response = response / geometry.source_to_axis  # type: ignore[union-attr]
-    filtered = filter_rows(_continued(values, extra) if extra else values, response)
-    return filtered[..., extra : extra + values.shape[-1]]
+    if extra:
+        values = _continued(values, geometry.detector.coordinates()[1], extra)
+    return filter_rows(values, response)[..., extra : extra + columns]
 
 
 def _ray_weights(geometry: AnyBeam, limited_angle: bool) -> Tensor:
@@ -137,11 +138,28 @@ def _widened(geometry: AnyBeam, values: Tensor) -> tuple[AnyBeam, Tensor]:
     return replace(geometry, detector=wide), torch.nn.functional.pad(values, sides)
 
 
-def _continued(values: Tensor, extra: int) -> Tensor:
-    """Continue rows beyond both ends by the edge value, falling to zero along a half cosine."""
-    fade = (torch.cos(torch.linspace(0, torch.pi, extra + 2, dtype=values.dtype)[1:-1]) + 1) / 2
-    fade = fade.to(values.device)
-    return torch.cat([values[..., :1] * fade.flip(0), values, values[..., -1:] * fade], dim=-1)
+def _continued(values: Tensor, positions: Tensor, extra: int) -> Tensor:
+    """Continue rows at both ends as ellipses around the axis, squared values being linear in squared position.
+
+    An ellipse A sqrt(1 - x²/R²) is fitted to the last columns of each row; it ends at no more than twice the
+    distance of the detector's edge, which bounds rows that rise towards the edge.
+    """
+    left = _ellipse(values.flip(-1), -positions.flip(0), extra).flip(-1)
+    return torch.cat([left, values, _ellipse(values, positions, extra)], dim=-1)
+
+
+def _ellipse(values: Tensor, positions: Tensor, extra: int) -> Tensor:
+    """Return `extra` samples beyond the last column."""
+    fitted = max(4, values.shape[-1] // 32)
+    x = (positions**2).to(values)
+    step = positions[-1] - positions[-2]
+    beyond = ((positions[-1] + step * torch.arange(1, extra + 1)) ** 2).to(values)
+    squared = values[..., -fitted:].clamp_min(0) ** 2
+    near = x[-fitted:] - x[-fitted:].mean()
+    fall = -(squared * near).sum(-1, keepdim=True) / (near**2).sum()
+    level = squared.mean(-1, keepdim=True)
+    fall = torch.maximum(fall, level / (3 * x[-1]))
+    return (level - fall * (beyond - x[-fitted:].mean())).clamp_min(0).sqrt()
 
 
 def _supported(geometry: ScanGeometry) -> AnyBeam:
