@@ -157,11 +157,15 @@ def marked() -> torch.Tensor:
     return blob[None].float()
 
 
-def astra_values(geometry: ScanGeometry, volume: torch.Tensor, model: str) -> torch.Tensor:
-    """Project with ASTRA on the CPU."""
-    astra = pytest.importorskip(
+def toolbox() -> Any:
+    return pytest.importorskip(
         "astra", reason="needs astra-toolbox 2.5 in an environment of its own, see benchmarks/README.md"
     )
+
+
+def astra_values(geometry: ScanGeometry, volume: torch.Tensor, model: str) -> torch.Tensor:
+    """Project with ASTRA on the CPU."""
+    astra = toolbox()
     proj_geom, vol_geom = to_astra(geometry, SLICE)
     projector = astra.create_projector(model, proj_geom, vol_geom)
     number, values = astra.create_sino(to_astra_volume(volume, vol_geom), projector)
@@ -199,3 +203,17 @@ def test_astra_sees_the_same(model: str, geometry: ScanGeometry, tolerance: floa
     assert relative(projector @ marked(), theirs) < tolerance
     for axes in ((1,), (2,), (1, 2)):
         assert relative(projector @ marked().flip(axes), theirs) > 0.5  # mirrored
+
+
+@pytest.mark.parametrize(("kind", "geometry", "grid"), CASES, ids=NAMES)
+def test_astra_makes_the_same_vectors_and_volume(kind: str, geometry: ScanGeometry, grid: VolumeGrid) -> None:
+    astra = toolbox()
+    proj_geom, vol_geom = to_astra(geometry, grid)
+    vectors = proj_geom if kind.endswith("_vec") else astra.geom_2vec(proj_geom)
+    free, _ = to_astra(FreeBeam.of(geometry), grid)
+    assert vectors["type"] == free["type"]
+    np.testing.assert_allclose(vectors["Vectors"], free["Vectors"], rtol=0, atol=1e-12)
+    assert astra.geom_size(proj_geom) == to_astra_values(torch.zeros(geometry.shape), proj_geom).shape
+    assert astra.geom_size(vol_geom) == to_astra_volume(torch.zeros(grid.shape), vol_geom).shape
+    counts = grid.shape[1:] if grid is SLICE and "DetectorCount" in proj_geom else (*grid.shape[1:], grid.shape[0])
+    assert vol_geom == astra.create_vol_geom(*counts, *vol_geom["option"].values())
