@@ -1,0 +1,33 @@
+"""Iterative reconstruction: terms, solvers, and the one loop that runs them."""
+
+from recon.iterative.methods import cgls, fista_tv, os_sart, sirt
+from recon.iterative.priors import Huber, Quadratic, TotalVariation
+from recon.iterative.solve import Solution, Stop, solve
+from recon.iterative.solvers import CGLS, FISTA, OSSART, SIRT, OSMomentum, Solver, State
+from recon.iterative.terms import Box, LeastSquares, NonNegative, ProximableTerm, SmoothTerm, ray_weights
+
+__all__ = [
+    "CGLS",
+    "FISTA",
+    "OSSART",
+    "SIRT",
+    "Box",
+    "Huber",
+    "LeastSquares",
+    "NonNegative",
+    "OSMomentum",
+    "ProximableTerm",
+    "Quadratic",
+    "SmoothTerm",
+    "Solution",
+    "Solver",
+    "State",
+    "Stop",
+    "TotalVariation",
+    "cgls",
+    "fista_tv",
+    "os_sart",
+    "ray_weights",
+    "sirt",
+    "solve",
+]

@@ -1,0 +1,132 @@
+"""What every solver is: frozen settings, a first state, and a step from one state to the next."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+import torch
+from torch import Tensor
+
+from recon import checks
+from recon.errors import CheckpointError, ConfigError
+from recon.iterative.terms import Box, LeastSquares, ProximableTerm, SmoothTerm, Terms
+
+Number = float | int | bool
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class State:
+    """All that a solver carries from one iteration to the next: tensors and numbers, so that it can be stored.
+
+    Args:
+        image: the current image.
+        iteration: how many iterations led here.
+        objective: what is minimised, at the image unless the solver says otherwise.
+        change: the solver's measure of what is left to do, relative; a tolerance is compared with it.
+    """
+
+    image: Tensor
+    iteration: int = 0
+    objective: float = float("inf")
+    change: float = float("inf")
+
+    def parts(self) -> tuple[dict[str, Tensor], dict[str, Number]]:
+        """Return the tensors and the numbers by name."""
+        every = {f.name: getattr(self, f.name) for f in fields(self)}
+        tensors = {name: part for name, part in every.items() if isinstance(part, Tensor)}
+        return tensors, {name: part for name, part in every.items() if name not in tensors}
+
+    @classmethod
+    def from_parts(cls, tensors: dict[str, Tensor], numbers: dict[str, Number]) -> Self:
+        """Rebuild a state.
+
+        Raises:
+            CheckpointError: parts missing or left over.
+        """
+        found: dict[str, Any] = {**tensors, **numbers}
+        expected = {f.name for f in fields(cls)}
+        if set(found) != expected:
+            raise CheckpointError(f"state: expected {sorted(expected)}, got {sorted(found)}; start anew")
+        return cls(**found)
+
+
+S = TypeVar("S", bound=State)
+
+
+class Solver(ABC, Generic[S]):
+    """A way to minimise a sum of terms; subclasses are frozen dataclasses of numbers.
+
+    A solver says which terms it takes by what `init` refuses. It never keeps anything between calls: all of that
+    is in the state, so that a run can be stopped, stored and resumed bit for bit.
+    """
+
+    state_type: ClassVar[type[State]]
+
+    @abstractmethod
+    def init(self, terms: Terms, start: Tensor) -> S:
+        """Return the state before the first iteration."""
+
+    @abstractmethod
+    def step(self, terms: Terms, state: S) -> S:
+        """Return the state after one more iteration; tensors of the old state are left as they are."""
+
+
+def data_term(terms: Terms, solver: str) -> LeastSquares:
+    """Return the one data term.
+
+    Raises:
+        ConfigError: there is none or more than one, or all its weights are zero.
+    """
+    found = [term for term in terms if isinstance(term, LeastSquares)]
+    if len(found) != 1:
+        raise ConfigError(f"terms: {solver} expects exactly one LeastSquares, got {len(found)}; join them into one")
+    weights = found[0].weights
+    if weights is not None and not bool((weights > 0).any()):
+        raise ConfigError("weights: expected at least one above 0, got only zeros; the data would say nothing")
+    return found[0]
+
+
+def only(terms: Terms, allowed: tuple[type, ...], solver: str) -> None:
+    """Refuse terms of other kinds than those a solver can treat."""
+    for term in terms:
+        if not isinstance(term, allowed):
+            names = ", ".join(kind.__name__ for kind in allowed)
+            raise ConfigError(f"terms: {solver} takes {names}, got {type(term).__name__}; choose another solver")
+
+
+def smooth_terms(terms: Terms) -> list[SmoothTerm]:
+    """Return the smooth terms."""
+    return [term for term in terms if isinstance(term, SmoothTerm)]
+
+
+def proximable_term(terms: Terms, solver: str) -> ProximableTerm:
+    """Return the one proximable term, or one that allows everything."""
+    found = [term for term in terms if isinstance(term, ProximableTerm)]
+    if len(found) > 1:
+        raise ConfigError(
+            f"terms: {solver} takes one proximable term, got {len(found)}; a TotalVariation takes bounds by its box"
+        )
+    return found[0] if found else Box()
+
+
+def objective(terms: Terms, x: Tensor) -> float:
+    """Return the sum of all terms."""
+    return float(sum(float(term.value(x)) for term in terms))
+
+
+def relative_change(new: Tensor, old: Tensor) -> float:
+    """Return ‖new - old‖ / ‖new‖ over all axes: 0 if both are zero."""
+    size = float(torch.linalg.vector_norm(new, dtype=torch.float64))
+    gap = float(torch.linalg.vector_norm(new - old, dtype=torch.float64))
+    return gap / size if size > 0 else (0.0 if gap == 0 else float("inf"))
+
+
+def relaxation_in_range(value: float) -> float:
+    """Return a relaxation for which the theory promises convergence.
+
+    Raises:
+        ConfigError: it does not lie between 0 and 2.
+    """
+    if not 0 < checks.finite("relaxation", value) < 2:
+        raise ConfigError(f"relaxation: expected a number above 0 and below 2, got {value}; 1 is a good start")
+    return float(value)
