@@ -26,7 +26,7 @@ _MAGIC: Final = (
     (0, b"II+\0", "tiff"),
     (0, b"MM\0+", "tiff"),
     (0, b"\x89PNG\r\n\x1a\n", "png"),
-    (0, b"VMS.XI", "xim"),
+    (1, b"VMS.XI", "xim"),
     (0, b"ObjectType", "metaimage"),
     (0, b"NRRD", "nrrd"),
 )
@@ -71,9 +71,8 @@ def expect(path: Path, kind: str, wanted: tuple[str, ...], what: str) -> None:
         raise FormatError(f"{path}: expected {what}, got {_NOT_READ[kind]}")
     if kind == "unknown" or not wanted:
         hint = ": DICM is missing at byte 128" if path.suffix.lower() in (".dcm", ".ima") else ""
-        raise FormatError(
-            f"{path}: expected {what} ({', '.join(wanted or (*SCANS, *VOLUMES))}), got unknown content{hint}; it may be damaged"
-        )
+        kinds = ", ".join(dict.fromkeys(wanted or (*SCANS, *VOLUMES)))
+        raise FormatError(f"{path}: expected {what} ({kinds}), got unknown content{hint}; it may be damaged")
     other = "read_volume" if kind in VOLUMES else "read_scan"
     raise FormatError(f"{path}: expected {what}, got {kind}; use {other}")
 

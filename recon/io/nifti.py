@@ -3,7 +3,6 @@
 import gzip
 import math
 import struct
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
@@ -40,7 +39,8 @@ def read_nifti(path: Path, limit: int) -> Volume:
         FormatError: damaged or cut, an oblique orientation, a scale or spacing that is zero or not finite.
         ResourceError: more bytes than the limit.
     """
-    with translated(path, "NIfTI"), closing(_open(path)) as file:
+    with translated(path, "NIfTI"), path.open("rb") as raw:
+        file = _unzipped(raw)
         header = _header(path, file.read(_HEADER))
         wanted = check_shape(str(path), header.shape, max(4, header.dtype.itemsize), limit)
         wanted = wanted // max(4, header.dtype.itemsize) * header.dtype.itemsize
@@ -50,7 +50,7 @@ def read_nifti(path: Path, limit: int) -> Volume:
             raise FormatError(
                 f"{path}: expected {wanted} bytes for {header.shape}, got {len(content)}; it is truncated"
             )
-        if path.suffix == ".gz" or isinstance(file, gzip.GzipFile):
+        if file is not raw:
             file.read(1)  # reaching the end compares gzip's checksum
     stored = np.frombuffer(content, dtype=header.dtype).reshape(header.shape, order="F")
     return _placed(path, _scaled(path, stored, header.scale), header)
@@ -65,8 +65,7 @@ def write_nifti(path: Path, volume: Volume) -> None:
         temporary.write_bytes(content)
 
 
-def _open(path: Path) -> "IO[bytes] | gzip.GzipFile":
-    file = path.open("rb")
+def _unzipped(file: IO[bytes]) -> "IO[bytes] | gzip.GzipFile":
     zipped = file.read(2) == b"\x1f\x8b"
     file.seek(0)
     return gzip.GzipFile(fileobj=file) if zipped else file
