@@ -113,7 +113,9 @@ class Huber(NeighbourPrior):
     """Penalise small slopes by their square and large ones linearly, so that edges survive.
 
     Args:
-        corner: slope in 1/mm² above which a difference counts as an edge; 2e-4 is some 10 HU per mm.
+        strength: how much the prior counts; 1e5 to 1e7 suit inverse variances as weights, and as many times less
+            suits weights that are as many times smaller, such as ones.
+        corner: slope in 1/mm² above which a difference counts as an edge; 5e-4 is some 25 HU per mm.
 
     Raises:
         ConfigError: a corner or strength that cannot be used; a corner of 0 is `TotalVariation`.
@@ -122,8 +124,8 @@ class Huber(NeighbourPrior):
         Huber 1964, Annals of Mathematical Statistics 35(1): 73-101.
     """
 
-    strength: float = 1e3
-    corner: float = 2e-4
+    strength: float = 1e6
+    corner: float = 5e-4
 
     def __post_init__(self) -> None:
         super().__post_init__()

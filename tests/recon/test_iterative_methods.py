@@ -1,6 +1,5 @@
 """Iterations on real projectors: a smooth disc comes back, with weights, motion, subsets and rays that miss."""
 
-import math
 from dataclasses import replace
 
 import pytest
@@ -97,8 +96,8 @@ class TestEveryMethod:
         found = method(scan, grid, **settings)
         assert found.status.ok
         assert float(found.image.abs().max()) < 3 * WATER
-        # The top slices lie above every ray.
-        assert float(found.image[0].abs().max()) <= (1e-3 * WATER if method is fista_tv else 0.0)
+        # The top slice lies above every ray; only total variation lets it learn from its neighbours.
+        assert float(found.image[0].abs().max()) <= (0.01 * WATER if method is fista_tv else 0.0)
 
     def test_scales_with_the_data_and_not_with_the_unit_of_length(self, method, settings):
         if method is fista_tv:
@@ -143,8 +142,9 @@ def test_total_variation_helps_where_views_are_few_and_noisy():
     noise = 0.02 * torch.randn(scan.values.shape, generator=generator(0))
     few = scan.with_values(scan.values + noise, "noise")[::4]
     plain = min(rmse(cgls(few, FLAT, iterations=n).image, image) for n in (2, 4, 6, 8, 12))
-    flat = rmse(fista_tv(few, FLAT, strength=0.02, iterations=100).image, image)
-    assert flat < 0.75 * plain
+    flat = rmse(fista_tv(few, FLAT, strength=0.3, iterations=100).image, image)
+    # Measured: 0.40.
+    assert flat < 0.5 * plain
 
 
 def test_momentum_over_subsets_solves_weighted_least_squares_with_a_prior():
@@ -152,9 +152,11 @@ def test_momentum_over_subsets_solves_weighted_least_squares_with_a_prior():
     photons = 1e4 * torch.exp(-scan.values)
     noise = torch.randn(scan.values.shape, generator=generator(0)) / photons.sqrt()
     term = LeastSquares(Projector.of(scan, FLAT), scan.values + noise, photons)
-    prior = Huber(strength=1e6, corner=2e-4).on(FLAT)
-    fast = solve(OSMomentum(subsets=6), [term, prior], iterations=20)
-    exact = solve(OSMomentum(subsets=1), [term, prior], iterations=400)
-    assert rmse(fast.image, exact.image) < 0.01 * WATER
-    assert rmse(exact.image, image) < 0.7 * rmse(solve(OSMomentum(subsets=6), [term], iterations=20).image, image)
-    assert math.isclose(fast.history["objective"][-1], exact.history["objective"][-1], rel_tol=0.02)
+    prior = Huber(strength=1e6, corner=1e-3).on(FLAT)
+    fast = solve(OSMomentum(subsets=6), [term, prior], iterations=20).image
+    exact = solve(OSMomentum(subsets=1), [term, prior], iterations=300).image
+    best = float(term.value(exact) + prior.value(exact))
+    # Measured: 0.3 % above the minimum after 20 passes, a seventh of the error without a prior.
+    assert best <= float(term.value(fast) + prior.value(fast)) < 1.006 * best
+    assert rmse(fast, exact) < 0.01 * WATER
+    assert rmse(fast, image) < 0.3 * rmse(solve(OSMomentum(subsets=6), [term], iterations=20).image, image)

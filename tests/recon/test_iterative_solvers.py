@@ -301,17 +301,9 @@ class TestTheLoop:
     def test_a_climbing_objective_ends_it(self):
         class Climber(SIRT):
             def step(self, terms, state):
-                new = super().step(terms, state)
-                return State(image=new.image, iteration=new.iteration, objective=10.0**new.iteration, change=1.0)
+                return State(image=state.image, iteration=state.iteration + 1, objective=100.0**state.iteration)
 
-            def init(self, terms, start):
-                return super().init(terms, start)
-
-        class Steps(Climber):
-            def step(self, terms, state):
-                return State(image=state.image, iteration=state.iteration + 1, objective=10.0 ** (2 * state.iteration))
-
-        found = run(Steps(), [misfit()], 50)
+        found = run(Climber(), [misfit()], 50)
         assert found.status is Status.NOT_FINITE
         assert "the objective rose from" in found.advice
 
