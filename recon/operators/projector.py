@@ -6,7 +6,7 @@ from typing import Self
 from torch import Tensor
 
 from recon import kernels
-from recon.errors import ShapeError
+from recon.errors import ConfigError
 from recon.geometry import ScanGeometry
 from recon.geometry.base import view_numbers
 from recon.geometry.pose import check_poses
@@ -91,8 +91,8 @@ def subsets(operator: Projector, count: int) -> list[list[int]]:
         Guan and Gordon 1994, Physics in Medicine and Biology 39(11): 2005-2022, here by bit reversal.
     """
     views = len(operator.geometry)
-    if not 1 <= count <= views:
-        raise ShapeError(f"subsets: expected 1 to {views} subsets of {views} views, got {count}")
+    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= views:
+        raise ConfigError(f"subsets: expected 1 to {views} subsets of {views} views, got {count!r}")
     return [list(range(first, views, count)) for first in _spread(count)]
 
 
