@@ -38,7 +38,8 @@ class HalfSpace:
         norm = math.hypot(z, y, x)
         if norm == 0:
             raise ConfigError("normal: expected a vector with a direction, got (0, 0, 0)")
-        object.__setattr__(self, "normal", (z / norm, y / norm, x / norm))
+        if abs(norm - 1) > 1e-12:  # left alone if it is one, so that the printed form evaluates back
+            object.__setattr__(self, "normal", (z / norm, y / norm, x / norm))
         object.__setattr__(self, "offset", checks.finite("offset", self.offset, unit="mm"))
 
 
