@@ -22,36 +22,8 @@ from recon.iterative import (
 )
 from recon.iterative.fingerprint import fingerprint
 from recon.iterative.solvers.base import State
-from recon.operators import LinearOperator
 from recon.random import generator
-
-
-class Dense(LinearOperator):
-    """A matrix as an operator on images, with its rows as views."""
-
-    def __init__(self, matrix, shape):
-        self.matrix, self.shape, self.nonnegative = matrix, shape, bool((matrix >= 0).all())
-
-    @property
-    def geometry(self):
-        return range(len(self.matrix))
-
-    @property
-    def domain_shape(self):
-        return self.shape
-
-    @property
-    def range_shape(self):
-        return (len(self.matrix),)
-
-    def _forward(self, x):
-        return x.flatten(1) @ self.matrix.T.to(x)
-
-    def _adjoint(self, y):
-        return (y @ self.matrix.to(y)).reshape(-1, *self.shape)
-
-    def __getitem__(self, views):
-        return Dense(self.matrix[views], self.shape)
+from tests.recon.dense import Dense
 
 
 def draw(*shape, seed=0):

@@ -9,33 +9,9 @@ from recon.errors import ConfigError, NumericalError, ShapeError
 from recon.grid import VolumeGrid
 from recon.iterative import Box, Huber, LeastSquares, NonNegative, Quadratic, TotalVariation, ray_weights
 from recon.iterative.terms import safe_inverse
-from recon.operators import Gradient, LinearOperator
+from recon.operators import Gradient
 from recon.random import generator
-
-
-class Dense(LinearOperator):
-    """A matrix as an operator on images, with its rows as views."""
-
-    def __init__(self, matrix, shape):
-        self.matrix, self.shape, self.nonnegative = matrix, shape, bool((matrix >= 0).all())
-        self.geometry = range(len(matrix))
-
-    @property
-    def domain_shape(self):
-        return self.shape
-
-    @property
-    def range_shape(self):
-        return (len(self.matrix),)
-
-    def _forward(self, x):
-        return x.flatten(1) @ self.matrix.T.to(x)
-
-    def _adjoint(self, y):
-        return (y @ self.matrix.to(y)).reshape(-1, *self.shape)
-
-    def __getitem__(self, views):
-        return Dense(self.matrix[views], self.shape)
+from tests.recon.dense import Dense
 
 
 def draw(*shape, seed=0):
