@@ -9,7 +9,7 @@ from torch import Tensor
 
 from recon import checks, kernels
 from recon.analytic.filters import WINDOWS, filter_rows, ramp_response
-from recon.analytic.weights import cosine, is_offset, redundancy
+from recon.analytic.weights import cosine, is_half_fan, redundancy
 from recon.errors import CTWarning, GeometryError
 from recon.geometry import ConeBeam, ParallelBeam, ScanGeometry
 from recon.grid import VolumeGrid
@@ -90,7 +90,7 @@ def _reconstruct(scan: Scan, grid: VolumeGrid, window: str, cutoff: float, paddi
     weights = _ray_weights(geometry, limited_angle)
     _warn_order(geometry)
     if padding == "zero":
-        _warn_truncation(scan)
+        _warn_truncation(scan, geometry)
     geometry, weighted = _widened(geometry, scan.values * weights.to(scan.values))
     filtered = filtered_projections(weighted, geometry, window=window, cutoff=cutoff, padding=padding)
     unit = geometry.source_to_axis if isinstance(geometry, ConeBeam) else 1.0
@@ -126,10 +126,10 @@ def _ray_weights(geometry: AnyBeam, limited_angle: bool) -> Tensor:
 def _widened(geometry: AnyBeam, values: Tensor) -> tuple[AnyBeam, Tensor]:
     """Add empty columns to the short side of an offset detector, where filtered values do not vanish."""
     detector = geometry.detector
-    if not is_offset(detector):
-        return geometry, values
     offset, pitch = detector.offset[1], detector.pitch[1]
     extra = math.ceil(2 * abs(offset) / pitch)
+    if extra == 0:
+        return geometry, values
     shift = -math.copysign(extra * pitch / 2, offset)
     wide = replace(
         detector, shape=(detector.shape[0], detector.shape[1] + extra), offset=(detector.offset[0], offset + shift)
@@ -180,17 +180,17 @@ def _warn_order(geometry: AnyBeam) -> None:
     repeated = int((torch.cat([turned.diff(), turned[:1] + circle - turned[-1:]]) < 1e-9).sum())
     unordered = bool((steps > 0).any()) and bool((steps < 0).any())
     if repeated or unordered:
-        found = f"{repeated} repeated views" if repeated else "views that are not in order"
+        found = f"{repeated} repeated view{'s' * (repeated > 1)}" if repeated else "views that are not in order"
         message = f"angles: {found}; each view is weighted by the arc it stands for"
         warnings.warn(message, CTWarning, stacklevel=4)
 
 
-def _warn_truncation(scan: Scan) -> None:
+def _warn_truncation(scan: Scan, geometry: AnyBeam) -> None:
     """Say when the object leaves the detector, which brightens the image towards the edge of the field of view."""
     peak = float(scan.values.max())
     edges = torch.stack([scan.values[..., 0], scan.values[..., -1]])
-    if is_offset(scan.geometry.detector):  # whose short side always cuts the object
-        edges = edges[1:] if scan.geometry.detector.offset[1] > 0 else edges[:1]
+    if is_half_fan(geometry):  # whose short side always cuts the object
+        edges = edges[1:] if geometry.detector.offset[1] > 0 else edges[:1]
     cut = float((edges.amax(0) > _TRUNCATED * peak).double().mean()) if peak > 0 else 0.0
     if cut > 0.01:
         warnings.warn(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from recon.errors import GeometryError
-from recon.geometry import ConeBeam, Detector, ParallelBeam
+from recon.geometry import ConeBeam, ParallelBeam
 
 _GAP = 4.0  # a gap this many times the median is a missing arc, not uneven sampling
 _CENTRED = 0.05  # an offset below this share of the half width leaves (nearly) every ray its opposite
@@ -65,7 +65,7 @@ def redundancy(geometry: ParallelBeam | ConeBeam, *, limited_angle: bool = False
     Raises:
         GeometryError: too short an arc (with the missing degrees), or an offset detector without a full turn.
     """
-    if is_offset(geometry.detector):
+    if is_half_fan(geometry):
         return _half_fan(geometry, limited_angle)
     if isinstance(geometry, ParallelBeam):
         return _parallel(geometry, limited_angle)
@@ -131,7 +131,7 @@ def _half_fan(geometry: ParallelBeam | ConeBeam, limited_angle: bool) -> Tensor:
     """
     turn = coverage(geometry.angles)
     if not turn.full:
-        _refuse_short(2 * math.pi - turn.span, "a full turn, because the detector is offset,", limited_angle)
+        _refuse_short(2 * math.pi - turn.span, "a full turn for an offset detector", limited_angle)
     angle = geometry.fan_angles() if isinstance(geometry, ConeBeam) else geometry.detector.coordinates()[1]
     side = 1.0 if geometry.detector.offset[1] > 0 else -1.0
     shared = float((-side * angle).max())
@@ -142,15 +142,21 @@ def _half_fan(geometry: ParallelBeam | ConeBeam, limited_angle: bool) -> Tensor:
     return (turn.steps[:, None] * weights[None])[:, None, :]
 
 
-def is_offset(detector: Detector) -> bool:
-    """Tell a half-fan detector from one that is centred up to a small misalignment."""
-    return abs(detector.offset[1]) > _CENTRED * detector.shape[1] * detector.pitch[1] / 2
+def is_half_fan(geometry: ParallelBeam | ConeBeam) -> bool:
+    """Tell a scan whose detector sees one side of the object per view from one that sees all but a few columns.
+
+    A half turn of parallel rays sees every line once whatever the offset.
+    """
+    detector = geometry.detector
+    if abs(detector.offset[1]) <= _CENTRED * detector.shape[1] * detector.pitch[1] / 2:
+        return False
+    return isinstance(geometry, ConeBeam) or coverage(geometry.angles).full
 
 
 def _refuse_short(missing: float, needed: str, limited_angle: bool) -> None:
     if not limited_angle:
         raise GeometryError(
-            f"angles: expected {needed}, {math.degrees(missing):.1f} degrees are missing; use an iterative method, or "
+            f"angles: expected {needed}; {math.degrees(missing):.1f} degrees are missing. Use an iterative method, or "
             "pass limited_angle=True (--limited-angle) to accept the artefacts"
         )
 

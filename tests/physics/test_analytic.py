@@ -161,8 +161,8 @@ def test_limited_angle_is_refused_with_the_missing_degrees_unless_accepted() -> 
 @pytest.mark.parametrize(
     ("geometry", "message"),
     [
-        (ParallelBeam.circular(60, detector=Detector(shape=(1, 9)), arc=2.0), "a half turn, 65"),
-        (fan("flat", columns=280, offset=110, arc=NEEDED), "a full turn, because the detector is offset"),
+        (ParallelBeam.circular(60, detector=Detector(shape=(1, 9)), arc=2.0), "a half turn; 65"),
+        (fan("flat", columns=280, offset=110, arc=NEEDED), "a full turn for an offset detector"),
         (fan("flat")[:1], "at least 2 views"),
         (replace(fan("flat"), angles=(1.0, 1.0, 1.0)), "2 different views, got 3 at one angle"),
         (replace(fan("flat"), pitch=10.0), "helical scan has no FDK"),
