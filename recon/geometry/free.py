@@ -8,6 +8,7 @@ from torch import Tensor
 
 from recon.errors import GeometryError
 from recon.geometry.base import Detector, ScanGeometry, select
+from recon.grid import VolumeGrid
 
 _SAME = 1e-6  # relative; what readers keep of a vector in text with seven digits
 
@@ -54,6 +55,20 @@ class FreeBeam(ScanGeometry):
     def rays(self) -> Tensor:
         """Return the vectors as a tensor: (view, 4, 3), float64."""
         return torch.tensor(self.vectors, dtype=torch.float64)
+
+    def check_grid(self, grid: VolumeGrid) -> None:
+        """Refuse a grid that holds the source of a view."""
+        if self.parallel:
+            return
+        sources = self.rays()[:, 0]
+        index = grid.to_index(sources)
+        held = ((index > -0.5) & (index < torch.tensor(grid.shape) - 0.5)).all(1)
+        if bool(held.any()):
+            z, y, x = sources[_first(held)].tolist()
+            raise GeometryError(
+                f"grid: expected every source outside it, got that of view {_first(held)} at (z, y, x) = "
+                f"({z:g}, {y:g}, {x:g}) mm inside; lower shape or spacing, or move centre"
+            )
 
     def __len__(self) -> int:
         return len(self.vectors)

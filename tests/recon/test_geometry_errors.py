@@ -163,3 +163,11 @@ def test_poses_that_do_not_fit_are_refused() -> None:
         Projector(grid=grid, geometry=cone(), poses=np.zeros((2, 6)))
     with pytest.raises(NumericalError, match=r"poses: expected finite values, got 1 of 12"):
         Projector(grid=grid, geometry=cone(), poses=torch.tensor([[0.0] * 6, [math.nan] + [0.0] * 5]))
+
+
+def test_a_grid_that_reaches_the_source_is_refused() -> None:
+    helix = ConeBeam.helical(9, detector=LINE, source_to_axis=50, source_to_detector=80, pitch=10, turns=2)
+    for geometry in (cone(), helix, FreeBeam.of(cone())):
+        with pytest.raises(GeometryError, match=r"grid: expected .*source.* mm.*lower shape or spacing"):
+            Projector(grid=VolumeGrid(shape=(13, 110, 110)), geometry=geometry)
+        Projector(grid=VolumeGrid(shape=(1, 60, 60)), geometry=geometry)
