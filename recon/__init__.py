@@ -6,10 +6,27 @@ Attenuation is in 1/mm, lengths in mm, angles in rad; axes run slowest first, (z
 from recon.analytic import fbp, fdk
 from recon.errors import CTError, CTWarning, Status
 from recon.field_of_view import default_grid, field_of_view
-from recon.geometry import ConeBeam, Detector, FreeBeam, ParallelBeam, ScanGeometry, preset
+from recon.geometry import ConeBeam, Detector, FreeBeam, ParallelBeam, Preset, ScanGeometry, preset
 from recon.grid import VolumeGrid
+from recon.io import Volume, read_scan, read_volume, write_scan, write_volume
+from recon.iterative import (
+    Huber,
+    LeastSquares,
+    NonNegative,
+    Quadratic,
+    Solution,
+    Stop,
+    TotalVariation,
+    cgls,
+    fista_tv,
+    os_sart,
+    sirt,
+    solve,
+)
+from recon.metrics import correlation, matthews, psnr, rmse, ssim
 from recon.operators import Diagonal, Gradient, Identity, LinearOperator, Projector
 from recon.scan import Calibration, Scan
+from recon.sinogram import find_centre, line_integrals, with_centre
 from recon.units import WATER, to_hu, to_mu, water_attenuation
 
 __all__ = [
@@ -22,20 +39,46 @@ __all__ = [
     "Diagonal",
     "FreeBeam",
     "Gradient",
+    "Huber",
     "Identity",
+    "LeastSquares",
     "LinearOperator",
+    "NonNegative",
     "ParallelBeam",
+    "Preset",
     "Projector",
+    "Quadratic",
     "Scan",
     "ScanGeometry",
+    "Solution",
     "Status",
+    "Stop",
+    "TotalVariation",
+    "Volume",
     "VolumeGrid",
+    "cgls",
+    "correlation",
     "default_grid",
     "fbp",
     "fdk",
     "field_of_view",
+    "find_centre",
+    "fista_tv",
+    "line_integrals",
+    "matthews",
+    "os_sart",
     "preset",
+    "psnr",
+    "read_scan",
+    "read_volume",
+    "rmse",
+    "sirt",
+    "solve",
+    "ssim",
     "to_hu",
     "to_mu",
     "water_attenuation",
+    "with_centre",
+    "write_scan",
+    "write_volume",
 ]

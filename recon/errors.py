@@ -81,14 +81,15 @@ class Status(Enum):
 
     CONVERGED = "converged: the tolerance was reached"
     MAX_ITERATIONS = "stopped at the iteration limit: raise `iterations`, or accept if the history has levelled off"
-    STOPPED = "stopped on request: pass the returned state as `resume` to go on"
+    STOPPED = "stopped on request: pass the returned solution as `resume` to go on"
     STAGNATED = "no further progress at this precision: more iterations will not help"
+    DIVERGED = "the objective rose far above its start: lower the relaxation or step, or use fewer subsets"
     NOT_FINITE = "values stopped being finite: lower the step or check the weights and data for extreme values"
 
     @property
     def ok(self) -> bool:
         """Tell whether the image may be used as it stands."""
-        return self is not Status.NOT_FINITE
+        return self not in (Status.DIVERGED, Status.NOT_FINITE)
 
     def __str__(self) -> str:
         return self.value

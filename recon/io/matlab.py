@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.io import loadmat, whosmat
 
 from recon.errors import FormatError
 from recon.geometry import ConeBeam, Detector, ScanGeometry
@@ -26,6 +25,8 @@ def read_matlab(path: Path, limit: int) -> RawScan:
         FormatError: a damaged file, or variables of no known layout; they are listed.
         ResourceError: more unpacked bytes than the limit.
     """
+    from scipy.io import whosmat  # slow to import, and most scans are not MATLAB files
+
     check_bytes(str(path), _unpacked(path, limit), limit)
     with translated(path, "MATLAB v5"):
         names = {name: shape for name, shape, _ in whosmat(path)}
@@ -42,6 +43,8 @@ def read_matlab(path: Path, limit: int) -> RawScan:
 
 
 def _load(path: Path, *names: str) -> dict[str, Any]:
+    from scipy.io import loadmat
+
     loaded: dict[str, Any] = loadmat(path, variable_names=names, struct_as_record=False, squeeze_me=True)
     return loaded
 

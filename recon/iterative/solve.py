@@ -164,24 +164,25 @@ def _after(before: Solution, state: State, tolerance: float | None) -> Solution:
     """Return the solution after one more iteration, or the one before it if that failed."""
     failure = _failure(state, before.history["objective"][0])
     if failure:
-        return replace(before, status=Status.NOT_FINITE, detail=f"{failure} at iteration {state.iteration}")
+        status, reason = failure
+        return replace(before, status=status, detail=f"{reason} at iteration {state.iteration}")
     objective, change = before.history["objective"], before.history["change"]
     history = {"objective": [*objective, state.objective], "change": [*change, state.change]}
     return replace(before, image=state.image, state=state, history=history, status=_status(history, state, tolerance))
 
 
-def _failure(state: State, first: float) -> str:
-    """Say what went wrong, or nothing."""
+def _failure(state: State, first: float) -> tuple[Status, str] | None:
+    """Say what went wrong, or None."""
     # One sum instead of a mask as large as the image: NaN and Inf survive it.
     if not math.isfinite(float(state.image.sum(dtype=torch.float64))):
-        return "the image stopped being finite"
+        return Status.NOT_FINITE, "the image stopped being finite"
     if math.isnan(state.change):
-        return "the search direction stopped being finite"
+        return Status.NOT_FINITE, "the search direction stopped being finite"
     if not math.isfinite(state.objective):
-        return "the objective stopped being finite"
+        return Status.NOT_FINITE, "the objective stopped being finite"
     if math.isfinite(first) and state.objective > _DIVERGED * abs(first) > 0:
-        return f"the objective rose from {first:.3g} to {state.objective:.3g}"
-    return ""
+        return Status.DIVERGED, f"the objective rose from {first:.3g} to {state.objective:.3g}"
+    return None
 
 
 def _status(history: History, state: State, tolerance: float | None) -> Status:

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter1d, map_coordinates
 
 from recon import checks
 from recon.errors import GeometryError
@@ -83,6 +82,8 @@ def _rows(scan: Scan) -> Array:
         v, _ = scan.geometry.detector.coordinates()
         pick = np.array([int(v.abs().argmin())])
     values = scan.values[:, pick].detach().cpu().double().numpy().transpose(1, 0, 2)
+    from scipy.ndimage import gaussian_filter1d  # slow to import, and most scans state their centre
+
     smooth: Array = gaussian_filter1d(values, _SMOOTHING, axis=2)
     return smooth
 
@@ -144,6 +145,8 @@ def _reverse_cost(geometry: ParallelBeam | ConeBeam, angles: Array, rows: Array)
 
     A ray of view theta and fan angle gamma comes back at theta + pi - 2 gamma, -gamma (gamma = 0 in a parallel beam).
     """
+    from scipy.ndimage import map_coordinates
+
     columns, pitch = geometry.detector.shape[1], geometry.detector.pitch[1]
     middle = (np.arange(columns) - (columns - 1) / 2) * pitch
     steps = np.append(angles, angles[0] + 2 * math.pi)
