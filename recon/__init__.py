@@ -20,6 +20,7 @@ from recon.iterative import (
     cgls,
     fista_tv,
     os_sart,
+    pwls,
     sirt,
     solve,
 )
@@ -69,6 +70,7 @@ __all__ = [
     "os_sart",
     "preset",
     "psnr",
+    "pwls",
     "read_scan",
     "read_volume",
     "rmse",

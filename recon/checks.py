@@ -86,8 +86,8 @@ def all_finite(name: str, value: Tensor) -> Tensor:
     if bool(bad.any()):
         first = tuple(int(i) for i in bad.nonzero()[0])
         raise NumericalError(
-            f"{name}: expected finite values, got {int(bad.sum())} of {value.numel()} NaN or Inf, the first at {first}; "
-            "mask or interpolate them before reconstruction"
+            f"{name}: expected finite values, got {int(bad.sum())} of {value.numel()} NaN or Inf, the first at "
+            f"{first}; mask or interpolate them before reconstruction"
         )
     return value
 

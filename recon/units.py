@@ -11,10 +11,16 @@ from torch import Tensor
 
 from recon.errors import ConfigError
 
-# NIST tables of X-ray mass attenuation (Hubbell and Seltzer 1995), liquid water: keV, 1/mm.
+# NIST X-ray mass attenuation tables (Hubbell and Seltzer 1995), liquid water: keV, 1/mm.
 _WATER_TABLE: Final = (
-    (30.0, 0.03756), (40.0, 0.02683), (50.0, 0.02269), (60.0, 0.02059), (80.0, 0.01837), (100.0, 0.01707), (150.0, 0.01505)
-)  # fmt: skip
+    (30.0, 0.03756),
+    (40.0, 0.02683),
+    (50.0, 0.02269),
+    (60.0, 0.02059),
+    (80.0, 0.01837),
+    (100.0, 0.01707),
+    (150.0, 0.01505),
+)
 
 #: Attenuation of water in 1/mm used where a scan carries no calibration: that of about 70 keV, the effective energy
 #: of a 120 kV beam, as most published low-dose studies set it.

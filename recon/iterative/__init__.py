@@ -2,6 +2,7 @@
 
 from recon.iterative.methods import cgls, fista_tv, os_sart, sirt
 from recon.iterative.priors import Huber, Quadratic, TotalVariation
+from recon.iterative.pwls import balanced_huber, pwls
 from recon.iterative.solve import Solution, Stop, solve
 from recon.iterative.solvers import CGLS, FISTA, OSSART, SIRT, OSMomentum, Solver, State
 from recon.iterative.terms import Box, LeastSquares, NonNegative, ProximableTerm, SmoothTerm, ray_weights
@@ -24,9 +25,11 @@ __all__ = [
     "State",
     "Stop",
     "TotalVariation",
+    "balanced_huber",
     "cgls",
     "fista_tv",
     "os_sart",
+    "pwls",
     "ray_weights",
     "sirt",
     "solve",
