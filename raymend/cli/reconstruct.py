@@ -1,0 +1,215 @@
+"""`raymend reconstruct`: from a scan file to a volume file."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from raymend.cli import common
+from raymend.cli.common import Debug, Device, Json
+from raymend.cli.guard import INTERRUPTED, TERMINATED, noticed, terminated
+from raymend.cli.loading import load_scan
+from raymend.cli.progress import announce_compilation, progress
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from raymend.reconstruction import Settings
+    from recon import Scan, VolumeGrid
+    from recon.iterative import Solution
+
+_PICTURE_WINDOW = (-160.0, 240.0)  # HU; soft tissue
+
+
+def reconstruct(
+    scan: Annotated[
+        Path, typer.Argument(help="The projections: .h5, .npz, .mat; what it is follows from its content.")
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Where to write: .nii, .nii.gz, .tif, .npy, or .png for one slice.")
+    ],
+    method: Annotated[
+        str | None, typer.Option(help="fbp, fdk, cgls, sirt or os-sart.", show_default="what suits the geometry")
+    ] = None,
+    shape: Annotated[
+        str | None, typer.Option(help="Voxels: N or z,y,x.", show_default="fills the field of view")
+    ] = None,
+    spacing: Annotated[
+        str | None, typer.Option(help="Voxel step in mm: one or z,y,x.", show_default="detector pitch at the axis")
+    ] = None,
+    window: Annotated[
+        str, typer.Option(help="Filter of fbp and fdk: ram-lak, shepp-logan, cosine, hamming or hann.")
+    ] = "ram-lak",
+    cutoff: Annotated[float, typer.Option(help="Highest frequency the filter keeps, as a share of Nyquist's.")] = 1.0,
+    iterations: Annotated[
+        int | None, typer.Option(help="Iterations of cgls, sirt, os-sart.", show_default="15, 100, 10")
+    ] = None,
+    unit: Annotated[
+        str | None, typer.Option(help="hu or mm (attenuation in 1/mm).", show_default="mm; hu for .png")
+    ] = None,
+    window_hu: Annotated[
+        str | None, typer.Option("--window-hu", help="Grey range of a .png in HU: low,high.", show_default="-160,240")
+    ] = None,
+    centre: Annotated[
+        str | None, typer.Option(help="Detector offset along u in mm, or find to search for the rotation axis.")
+    ] = None,
+    pitch: Annotated[float | None, typer.Option(help="Pixel step in mm, for files that do not state it.")] = None,
+    log: Annotated[bool, typer.Option("--log", help="The file holds raw counts: take the logarithm.")] = False,
+    photons: Annotated[float | None, typer.Option(help="With --log: the count without an object.")] = None,
+    limited_angle: Annotated[
+        bool, typer.Option("--limited-angle", help="Let fbp and fdk work on too short an arc.")
+    ] = False,
+    state: Annotated[Path | None, typer.Option(help="Where Ctrl-C leaves the state of an iterative method.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on from a state that --state wrote.")] = None,
+    device: Device = "cpu",
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Reconstruct a scan and write the volume."""
+    from raymend.reconstruction import Settings
+
+    job = _Job(
+        source=scan, output=output, unit=common.parse_unit(unit, output), window=common.parse_window(window_hu),
+        state=state, resume=resume, json=json,
+    )  # fmt: skip
+    job.check()
+    common.check_device(device)
+    common.check_iterations(iterations)
+    wanted, step = common.parse_shape(shape), common.parse_spacing(spacing)
+    announce_compilation(quiet=json)
+    data = load_scan(scan, centre=centre, pitch=pitch, log=log, photons=photons)
+    settings = Settings(
+        method=_method(method, data), window=window, cutoff=cutoff, limited_angle=limited_angle, iterations=iterations
+    )
+    grid = _grid(data, wanted, step)
+    job.run(data, grid, settings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    """Where data come from and go to."""
+
+    source: Path
+    output: Path
+    unit: str
+    window: tuple[float, float] | None
+    state: Path | None
+    resume: Path | None
+    json: bool
+
+    def check(self) -> None:
+        """Refuse outputs that cannot be written or that would replace an input, before anything is read."""
+        from recon.io.write import volume_suffix
+
+        picture = volume_suffix(self.output) == ".png"
+        if self.window is not None and not picture:
+            raise common.config_error("--window-hu: only a .png needs a grey range; other formats keep the values")
+        common.check_output(self.output, [self.source, *([self.resume] if self.resume else [])])
+        if self.state is not None:
+            common.check_output(self.state, [self.source, self.output])
+
+    def run(self, scan: "Scan", grid: "VolumeGrid", settings: "Settings") -> None:
+        """Reconstruct, write and report."""
+        from raymend import reconstruction
+        from recon.io.checkpoint import load_checkpoint
+
+        earlier = load_checkpoint(self.resume) if self.resume is not None else None
+        begun = time.perf_counter()
+        with progress(settings.method, settings.limit, quiet=self.json or not settings.limit) as advance:
+
+            def tell(done: int, limit: int, latest: Mapping[str, float]) -> None:
+                advance(done, f"change {latest['change']:.1e}")
+
+            image, solution = reconstruction.run(scan, grid, settings, progress=tell, resume=earlier)
+        self._stop_if_interrupted(solution)
+        self._write(image, scan, grid)
+        self._report(image, scan, grid, settings, solution, time.perf_counter() - begun)
+
+    def _stop_if_interrupted(self, solution: "Solution | None") -> None:
+        from recon import Status
+
+        if solution is None or solution.status is not Status.STOPPED:
+            return
+        common.say(f"raymend: interrupted at iteration {solution.iterations}; {self._kept(solution)}")
+        raise typer.Exit(TERMINATED if terminated() else INTERRUPTED)
+
+    def _kept(self, solution: "Solution") -> str:
+        from recon.io.checkpoint import save_checkpoint
+
+        if self.state is None:
+            return "nothing was written (--state FILE keeps the state)"
+        save_checkpoint(self.state, solution)
+        return f"go on with --resume {self.state}"
+
+    def _write(self, image: "Tensor", scan: "Scan", grid: "VolumeGrid") -> None:
+        from recon import to_hu
+        from recon.io import write_volume
+
+        if self.output.suffix.lower() == ".png":
+            window = self.window or _PICTURE_WINDOW
+            write_volume(self.output, to_hu(image, scan.calibration.water), grid, window=window, unit="HU")
+        else:
+            values = to_hu(image, scan.calibration.water) if self.unit == "HU" else image
+            write_volume(self.output, values, grid, unit=self.unit)
+
+    def _report(
+        self, image: "Tensor", scan: "Scan", grid: "VolumeGrid", settings: "Settings",
+        solution: "Solution | None", seconds: float,
+    ) -> None:  # fmt: skip
+        from recon import to_hu
+
+        shown = to_hu(image, scan.calibration.water) if self.unit == "HU" else image
+        content: dict[str, Any] = {
+            "output": str(self.output),
+            "method": settings.method,
+            "shape": grid.shape,
+            "spacing_mm": grid.spacing,
+            "centre_mm": grid.centre,
+            "unit": self.unit,
+            "min": float(shown.min()),
+            "max": float(shown.max()),
+            "water_per_mm": scan.calibration.water,
+            "seconds": round(seconds, 3),
+            "status": "done" if solution is None else solution.status.name.lower(),
+            "iterations": None if solution is None else solution.iterations,
+            "warnings": noticed(),
+        }
+        common.print_json(content) if self.json else _print_summary(content, solution)
+
+
+def _print_summary(content: Mapping[str, Any], solution: "Solution | None") -> None:
+    sizes = " x ".join(str(n) for n in content["shape"])
+    steps = " x ".join(f"{step:.4g}" for step in content["spacing_mm"])
+    print(f"{content['output']}: {sizes} voxels (z, y, x) of {steps} mm by {content['method']}")
+    print(f"values {content['min']:.4g} to {content['max']:.4g} {content['unit']}, {content['seconds']:.1f} s")
+    if solution is not None:
+        print(solution.advice)
+
+
+def _method(name: str | None, scan: "Scan") -> str:
+    from raymend.reconstruction import check_method, default_method
+
+    if name is not None:
+        return check_method(name, scan.geometry)
+    chosen, advice = default_method(scan.geometry)
+    if advice:
+        common.say(f"note: {advice}")
+    return chosen
+
+
+def _grid(
+    scan: "Scan", shape: int | tuple[int, int, int] | None, spacing: float | tuple[float, float, float] | None
+) -> "VolumeGrid":
+    """Choose the grid and refuse one that memory cannot hold."""
+    import math
+
+    from recon.field_of_view import grid_of, warn_outside
+
+    grid = grid_of(scan.geometry, shape=shape, spacing=spacing)
+    if shape is not None or spacing is not None:
+        warn_outside(scan.geometry, grid)
+    common.check_memory(math.prod(grid.shape), scan.values.numel())
+    return grid

@@ -1,0 +1,107 @@
+"""The reconstruction methods of the command line by name, and which one suits a geometry."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from recon import ConeBeam, ParallelBeam, Scan, ScanGeometry, VolumeGrid, fbp, fdk
+from recon.errors import ConfigError, NumericalError
+from recon.iterative import Solution, cgls, os_sart, sirt
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Progress = Callable[[int, int, Mapping[str, float]], None]
+
+ANALYTIC: dict[str, Callable[..., "Tensor"]] = {"fbp": fbp, "fdk": fdk}
+ITERATIVE: dict[str, Callable[..., Solution]] = {"cgls": cgls, "sirt": sirt, "os-sart": os_sart}
+METHODS = (*ANALYTIC, *ITERATIVE)
+ITERATIONS = {"cgls": 15, "sirt": 100, "os-sart": 10}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a method may be told.
+
+    Args:
+        method: one of `METHODS`.
+        window: filter window of fbp and fdk.
+        cutoff: highest frequency kept by fbp and fdk, as a share of the Nyquist frequency.
+        limited_angle: let fbp and fdk work on an arc that is too short.
+        iterations: number of iterations, or None for the method's own.
+    """
+
+    method: str
+    window: str = "ram-lak"
+    cutoff: float = 1.0
+    limited_angle: bool = False
+    iterations: int | None = None
+
+    @property
+    def limit(self) -> int:
+        """The number of iterations, 0 for an analytic method."""
+        return 0 if self.method in ANALYTIC else self.iterations or ITERATIONS[self.method]
+
+
+def default_method(geometry: ScanGeometry) -> tuple[str, str]:
+    """Return the method that suits a geometry and, where that is not obvious, why.
+
+    Returns:
+        The name and a sentence of advice, empty for the usual cases.
+    """
+    if isinstance(geometry, ParallelBeam):
+        return "fbp", ""
+    if isinstance(geometry, ConeBeam) and not geometry.pitch:
+        return ("fbp" if geometry.detector.shape[0] == 1 else "fdk"), ""
+    kind = "helical scan" if isinstance(geometry, ConeBeam) else "free trajectory"
+    return (
+        "os-sart",
+        f"a {kind} has no filtered backprojection here, so os-sart was chosen; --method cgls converges, too",
+    )
+
+
+def check_method(method: str, geometry: ScanGeometry) -> str:
+    """Return the name of a known method that can treat the geometry, before anything is computed.
+
+    Raises:
+        ConfigError: an unknown name, or a filtered backprojection of a geometry that has none.
+    """
+    if method not in METHODS:
+        raise ConfigError(f"--method: expected one of {', '.join(METHODS)}, got {method!r}")
+    suits, _ = default_method(geometry)
+    if (
+        method in ANALYTIC
+        and method != suits
+        and not (method == "fdk" and isinstance(geometry, ConeBeam) and suits == "fbp")
+    ):
+        raise ConfigError(
+            f"--method {method}: this {type(geometry).__name__} scan needs {suits}, or an iterative method"
+        )
+    return method
+
+
+def run(
+    scan: Scan,
+    grid: VolumeGrid,
+    settings: Settings,
+    *,
+    progress: Progress | None = None,
+    resume: Solution | None = None,
+) -> tuple["Tensor", Solution | None]:
+    """Reconstruct a scan.
+
+    Returns:
+        The image in 1/mm (z, y, x), and the solution of an iterative method.
+
+    Raises:
+        NumericalError: an iteration that diverged or whose values stopped being finite.
+    """
+    if settings.method in ANALYTIC:
+        options: dict[str, Any] = {"window": settings.window, "cutoff": settings.cutoff}
+        if settings.limited_angle:
+            options["limited_angle"] = True
+        return ANALYTIC[settings.method](scan, grid, **options), None
+    solution = ITERATIVE[settings.method](scan, grid, iterations=settings.limit, progress=progress, resume=resume)
+    if not solution.status.ok:
+        raise NumericalError(f"{settings.method}: {solution.advice}")
+    return solution.image, solution
