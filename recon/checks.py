@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Sequence
+from numbers import Integral, Real
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,7 +15,7 @@ _MIN_LENGTH = 1e-9  # mm; below this a length is a unit mistake or a denormal, n
 
 def finite(name: str, value: float, *, error: type[CTError] = ConfigError, unit: str = "") -> float:
     """Return a finite real number as float."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
         raise error(f"{name}: expected a finite number{_in(unit)}, got {value!r}")
     return float(value)
 
@@ -28,17 +30,17 @@ def positive(name: str, value: float, *, error: type[CTError] = ConfigError, uni
 
 def counts(name: str, value: Sequence[int], length: int, *, error: type[CTError] = ConfigError) -> tuple[int, ...]:
     """Return `length` whole numbers of 1 or more."""
-    items = tuple(value) if isinstance(value, Sequence) else ()
-    if len(items) != length or not all(isinstance(n, int) and not isinstance(n, bool) and n >= 1 for n in items):
+    items = tuple(value) if isinstance(value, Sequence | np.ndarray) else ()
+    if len(items) != length or not all(_whole(n) and n >= 1 for n in items):
         raise error(f"{name}: expected {length} whole numbers of 1 or more, got {value!r}")
-    return items
+    return tuple(int(n) for n in items)
 
 
 def lengths(
     name: str, value: float | Sequence[float], length: int, *, error: type[CTError] = ConfigError
 ) -> tuple[float, ...]:
     """Return `length` steps in mm, all above zero; one number stands for all of them."""
-    items = (value,) * length if isinstance(value, int | float) else tuple(value)
+    items = tuple(value) if isinstance(value, Sequence | np.ndarray) else (value,) * length
     if len(items) != length:
         raise error(f"{name}: expected one number or {length} numbers in mm, got {value!r}")
     return tuple(positive(name, item, error=error) for item in items)
@@ -48,7 +50,7 @@ def position(
     name: str, value: Sequence[float], length: int, *, error: type[CTError] = ConfigError
 ) -> tuple[float, ...]:
     """Return `length` finite coordinates in mm."""
-    items = tuple(value) if isinstance(value, Sequence) else ()
+    items = tuple(value) if isinstance(value, Sequence | np.ndarray) else ()
     if len(items) != length:
         raise error(f"{name}: expected {length} numbers in mm, got {value!r}")
     return tuple(finite(name, item, error=error, unit="mm") for item in items)
@@ -94,3 +96,7 @@ def all_finite(name: str, value: Tensor) -> Tensor:
 
 def _in(unit: str) -> str:
     return f" in {unit}" if unit else ""
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool | np.bool_)

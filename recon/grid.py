@@ -49,10 +49,8 @@ class VolumeGrid:
 
     def to_index(self, points: Tensor) -> Tensor:
         """Turn positions (…, zyx) in mm into voxel indices (…, zyx); centres fall on whole numbers."""
-        like = {"dtype": points.dtype, "device": points.device}
-        spacing, centre = torch.tensor(self.spacing, **like), torch.tensor(self.centre, **like)
-        middle = (torch.tensor(self.shape, **like) - 1) / 2
-        return (points - centre) / spacing + middle
+        spacing, centre, shape = (points.new_tensor(triple) for triple in (self.spacing, self.centre, self.shape))
+        return (points - centre) / spacing + (shape - 1) / 2
 
     def region(self, shape: Sequence[int], centre: Sequence[float]) -> "VolumeGrid":
         """Return a grid of the same spacing over another box: a region of interest."""

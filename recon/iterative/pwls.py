@@ -6,9 +6,9 @@ from recon import checks
 from recon.grid import VolumeGrid
 from recon.iterative.methods import Run
 from recon.iterative.priors import Huber, NeighbourPrior
-from recon.iterative.solve import Solution, Terms, solve
+from recon.iterative.solve import Solution, solve
 from recon.iterative.solvers import OSMomentum
-from recon.iterative.terms import Box, LeastSquares, NonNegative
+from recon.iterative.terms import Box, LeastSquares, NonNegative, Terms
 from recon.operators import Projector
 from recon.scan import Scan
 

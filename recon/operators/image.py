@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from recon import checks
+from recon.errors import ShapeError
 from recon.operators.linear import LinearOperator, Shape
 
 
@@ -15,8 +17,8 @@ class Gradient(LinearOperator):
     """
 
     def __init__(self, shape: Sequence[int], spacing: Sequence[float] = (1.0, 1.0, 1.0)) -> None:
-        self._shape = tuple(shape)
-        self._spacing = tuple(spacing)
+        self._shape = checks.counts("shape", shape, 3, error=ShapeError)
+        self._spacing = checks.lengths("spacing", spacing, 3)
 
     @property
     def domain_shape(self) -> Shape:

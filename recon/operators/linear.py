@@ -60,10 +60,10 @@ class LinearOperator(ABC):
         return self(other)
 
     def __add__(self, other: "LinearOperator") -> "LinearOperator":
-        return Sum(self, other)
+        return Sum(self, other) if isinstance(other, LinearOperator) else NotImplemented
 
     def __sub__(self, other: "LinearOperator") -> "LinearOperator":
-        return Sum(self, -other)
+        return Sum(self, -other) if isinstance(other, LinearOperator) else NotImplemented
 
     def __neg__(self) -> "LinearOperator":
         return Scaled(self, -1.0)

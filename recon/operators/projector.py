@@ -29,6 +29,7 @@ class Projector(LinearOperator):
 
     Raises:
         ShapeError: poses that do not fit the number of views.
+        ConfigError: poses that require a gradient.
         GeometryError: a grid that reaches the source.
 
     Source:
@@ -38,6 +39,11 @@ class Projector(LinearOperator):
     def __init__(self, *, grid: VolumeGrid, geometry: ScanGeometry, poses: Tensor | None = None) -> None:
         geometry.check_grid(grid)
         self.grid, self.geometry = grid, geometry
+        if isinstance(poses, Tensor) and poses.requires_grad:
+            raise ConfigError(
+                "poses: expected numbers without a gradient, got a tensor that requires one; this version has no "
+                "gradient with respect to motion, pass poses.detach()"
+            )
         self.poses = None if poses is None else check_poses(poses, len(geometry))
         self._lines: Lines | None = None
 

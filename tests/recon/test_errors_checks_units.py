@@ -2,10 +2,11 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from recon import checks, errors
+from recon import Detector, Gradient, Identity, ParallelBeam, Projector, VolumeGrid, checks, errors
 from recon.errors import ConfigError, CTError, GeometryError, MissingExtraError, NumericalError, ShapeError, Status
 from recon.random import generator
 from recon.units import WATER, to_hu, to_mu, water_attenuation
@@ -121,3 +122,23 @@ def test_water_must_attenuate(water: float) -> None:
     for convert in (to_hu, to_mu):
         with pytest.raises(ConfigError, match=r"water: expected a finite attenuation above 0 in 1/mm, got"):
             convert(torch.zeros(3), water)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    grid = VolumeGrid(shape=tuple(np.array([1, 2, 3])), spacing=np.float32(2.0), centre=np.zeros(3))
+    assert grid == VolumeGrid(shape=(1, 2, 3), spacing=(2.0, 2.0, 2.0))
+    with pytest.raises(GeometryError, match="spacing: expected a finite number in mm, got None"):
+        VolumeGrid(shape=(1, 2, 3), spacing=None)
+
+
+def test_poses_that_want_a_gradient_are_refused() -> None:
+    geometry = ParallelBeam.circular(2, detector=Detector(shape=(1, 4)))
+    with pytest.raises(ConfigError, match=r"pass poses\.detach"):
+        Projector(grid=VolumeGrid(shape=(1, 4, 4)), geometry=geometry, poses=torch.zeros(2, 6, requires_grad=True))
+
+
+def test_operators_add_only_to_operators() -> None:
+    with pytest.raises(TypeError):
+        Identity((2, 2)) + 3
+    with pytest.raises(ShapeError, match="shape: expected 3 whole numbers"):
+        Gradient((4, 4))
