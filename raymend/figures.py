@@ -128,7 +128,7 @@ def scanner(scan: Scan, grid: VolumeGrid) -> bytes:
 
     figure = scan.geometry.figure(grid)
     assert isinstance(figure, Figure)
-    return _png(figure)
+    return _png(figure, bbox_inches="tight")
 
 
 def plane(image: "Tensor") -> NDArray[np.float64]:
@@ -157,10 +157,10 @@ def _panels(count: int, grid: VolumeGrid) -> tuple["Figure", list[Any]]:
     from matplotlib.figure import Figure
 
     aspect = grid.extent[1] / grid.extent[2]
-    columns = min(count, 2 if aspect < 0.75 and count > 3 else 3 if count == 3 else 2 if count == 4 else count)
+    columns = min(count, 3 if count == 3 and aspect >= 0.75 else 2)
     rows = -(-count // columns)
     width = 11.0 / columns
-    figure = Figure(figsize=(11.6, rows * (width * aspect + 0.35)), layout="constrained")
+    figure = Figure(figsize=(11.6, rows * (width * aspect + 0.3) + 0.3), layout="constrained")
     places = list(np.ravel(figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)))
     for unused in places[count:]:
         unused.set_axis_off()
@@ -203,7 +203,7 @@ def _profile_range(images: Sequence[Named], row: int) -> tuple[float, float]:
     return float(low - margin), float(high + 2 * margin)
 
 
-def _png(figure: "Figure") -> bytes:
+def _png(figure: "Figure", **options: Any) -> bytes:
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=144, metadata={"Software": "raymend"})
+    figure.savefig(file, format="png", dpi=144, metadata={"Software": "raymend"}, **options)
     return file.getvalue()

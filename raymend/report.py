@@ -12,6 +12,7 @@ from raymend.demonstration import Demonstration
 from raymend.judging import LUNG, SOFT_TISSUE, conditions
 from recon.geometry.drawing import describe
 
+_EDGE = 100.0  # HU per pixel
 _TEMPLATES = Path(__file__).parent / "templates"
 
 #: Columns of the table: name of the number, heading, format, whether lower is better.
@@ -29,13 +30,14 @@ def pictures(demo: Demonstration) -> dict[str, bytes]:
     """Draw every figure, by file name."""
     named = [(result.name, result.image) for result in demo.results]
     shown = named if demo.truth is None else [("truth", demo.truth), *named]
-    reference, what = (demo.results[0].image, 1) if demo.truth is None else (demo.truth, 0)
+    ends = [named[0], named[-1]]
+    reference, compared = (named[0][1], named[1:]) if demo.truth is None else (demo.truth, ends)
     found = {
         f"images-{name.replace(' ', '-')}.png": figures.comparison(shown, demo.grid, window, demo.region)
         for name, window in WINDOWS.items()
     }
-    found["differences.png"] = figures.differences(named[what:] or named, reference, demo.grid)
-    found["profile.png"] = figures.profile([named[0], named[-1]], demo.truth, demo.grid, _profile_height(demo))
+    found["differences.png"] = figures.differences(compared, reference, demo.grid)
+    found["profile.png"] = figures.profile(ends, demo.truth, demo.grid, _profile_height(demo))
     found["sinogram.png"] = figures.sinogram(demo.scan)
     found["geometry.png"] = figures.scanner(demo.scan, demo.grid)
     if len(demo.history) > 1:
@@ -148,10 +150,10 @@ def _settings(demo: Demonstration, seconds: float) -> list[tuple[str, str]]:
 
 
 def _profile_height(demo: Demonstration) -> float:
-    """Return the height in mm of a line through what varies most in the careful image."""
+    """Return the height in mm of a line that crosses most edges of the careful image."""
     image = demo.results[-1].image
-    rows = image[image.shape[0] // 2].double().clamp(*LUNG).std(dim=1)
-    return float(demo.grid.axes()[1][int(rows.argmax())])
+    steps = image[image.shape[0] // 2].double().diff(dim=1).abs()
+    return float(demo.grid.axes()[1][int((steps > _EDGE).sum(dim=1).argmax())])
 
 
 def _data(content: bytes) -> str:
