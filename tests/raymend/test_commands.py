@@ -1,0 +1,151 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raymend.cli.guard import describe
+from recon import errors
+from recon.io import read_scan
+
+
+def test_unknown_command_suggests(raymend: Any) -> None:
+    found = raymend("reconstrct")
+    assert found.code == 2
+    assert "reconstruct" in found.err
+    assert "Traceback" not in found.err
+
+
+def test_version_and_help(raymend: Any) -> None:
+    assert raymend("--version").out.startswith("raymend 0.")
+    helped = raymend("--help")
+    assert all(name in helped.out for name in ("demo", "info", "reconstruct", "simulate", "doctor"))
+    assert raymend("reconstruct", "-h").code == 0
+
+
+def test_simulate_is_the_same_for_a_seed(raymend: Any, tmp_path: Path) -> None:
+    options = ("--phantom", "disc", "--preset", "hyperfed4", "--views", 12, "--photons", 1e4, "--electronic", 10)
+    for name, seed in (("a.h5", 4), ("b.h5", 4), ("c.h5", 5)):
+        found = raymend("simulate", *options, "--seed", seed, "-o", tmp_path / name, "--json")
+        assert found.code == 0, found.err
+        assert found.json["shape"] == [12, 1, 350]
+    a, b, c = (read_scan(tmp_path / name).values for name in ("a.h5", "b.h5", "c.h5"))
+    assert a.equal(b)
+    assert not a.equal(c)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--phantom", "thorx"), "thorax"),
+        (("--preset", "somatom"), "somatom16"),
+        (("--views", "0"), "--views"),
+        (("--photons", "-5"), "photons"),
+        (("--photons", "nan"), "photons"),
+        (("--electronic", "5"), "--photons"),
+    ],
+)
+def test_simulate_refuses(raymend: Any, tmp_path: Path, options: tuple[str, ...], says: str) -> None:
+    found = raymend("simulate", *options, "-o", tmp_path / "scan.h5")
+    assert found.code == 2
+    assert says in found.err
+    assert found.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_info_says_what_a_scan_is(raymend: Any, any_scan: tuple[str, Path]) -> None:
+    kind, scan = any_scan
+    found = raymend("info", scan)
+    assert found.code == 0
+    assert ("ParallelBeam" if kind == "parallel" else "ConeBeam") in found.out
+    assert "next: raymend reconstruct" in found.out
+    content = raymend("info", scan, "--json").json
+    assert content["holds"] == "scan"
+    assert isinstance(content["warnings"], list)
+
+
+def test_info_reads_what_reconstruct_writes(raymend: Any, scan_file: Path, tmp_path: Path) -> None:
+    raymend("reconstruct", scan_file, "-o", tmp_path / "image.nii.gz", "--unit", "hu", "--shape", 16)
+    content = raymend("info", tmp_path / "image.nii.gz", "--json").json
+    assert (content["holds"], content["unit"]) == ("volume", "HU")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a scan at all", b"PK\x03\x04broken", b"\x89HDF\r\n\x1a\n"])
+def test_info_refuses_what_it_does_not_know(raymend: Any, tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "thing.h5"
+    path.write_bytes(content)
+    found = raymend("info", path)
+    assert found.code == 3
+    assert found.err.startswith("raymend: ")
+    assert found.err.count("\n") == 1
+
+
+def test_info_of_nothing_and_of_a_pipe(raymend: Any, tmp_path: Path) -> None:
+    import os
+
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "nowhere.h5", tmp_path / "pipe", "/dev/zero"):
+        found = raymend("info", path)
+        assert found.code == 3
+        assert found.err.count("\n") == 1
+
+
+def test_doctor_is_well(raymend: Any) -> None:
+    content = raymend("doctor", "--json").json
+    assert content["ok"]
+    assert set(content["packages"]) == {"recon", "phantoms", "restoration", "raymend"}
+    assert [test["name"].split()[0] for test in content["tests"]] == ["adjoint", "error", "files:"]
+    text = raymend("doctor")
+    assert text.code == 0
+    assert "all tests passed" in text.out
+
+
+def test_doctor_notices_a_broken_projector(raymend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recon.Projector.adjoint_error", lambda self: 0.5)
+    found = raymend("doctor")
+    assert found.code == 5
+    assert "FAIL adjoint error of a projector: 0.5" in found.out
+
+
+@pytest.mark.parametrize(
+    ("problem", "code"),
+    [
+        (errors.ConfigError("x"), 2),
+        (errors.GeometryError("x"), 2),
+        (errors.FormatError("x"), 3),
+        (errors.ResourceError("x"), 4),
+        (errors.NumericalError("x"), 5),
+        (errors.CheckpointError("x"), 6),
+        (errors.WorkerError("x"), 7),
+        (MemoryError(), 4),
+        (OSError(28, "No space left on device", "file"), 4),
+        (KeyboardInterrupt(), 130),
+        (ZeroDivisionError("x"), 70),
+    ],
+)
+def test_exit_codes(problem: BaseException, code: int) -> None:
+    assert describe(problem)[0] == code
+
+
+def test_a_bug_asks_for_a_report_and_debug_shows_where(
+    raymend: Any, scan_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(path: Path) -> None:
+        raise RuntimeError("two\nlines")
+
+    monkeypatch.setattr("recon.io.describe", broken)
+    found = raymend("info", scan_file)
+    assert found.code == 70
+    assert found.err.count("\n") == 1
+    assert "two lines" in found.err
+    assert "bug in raymend" in found.err
+    assert "Traceback" in raymend("info", scan_file, "--debug").err
+
+
+def test_json_is_all_that_stdout_holds(scan_file: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "raymend", "reconstruct", str(scan_file), "-o", str(tmp_path / "a.npy"), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["status"] == "done"

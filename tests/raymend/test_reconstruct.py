@@ -1,0 +1,165 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recon.io import read_volume
+
+METHODS = {"parallel": "fbp", "fan": "fbp", "cone": "fdk", "helix": "os-sart"}
+
+
+def test_method_and_grid_follow_from_the_geometry(raymend: Any, any_scan: tuple[str, Path], tmp_path: Path) -> None:
+    kind, scan = any_scan
+    out = tmp_path / "image.nii.gz"
+    found = raymend("reconstruct", scan, "-o", out, "--json")
+    assert found.code == 0, found.err
+    assert found.json["method"] == METHODS[kind]
+    volume = read_volume(out)
+    assert volume.unit == "1/mm"
+    assert list(volume.grid.shape) == found.json["shape"]
+    middle = volume.values[volume.grid.shape[0] // 2, volume.grid.shape[1] // 2, volume.grid.shape[2] // 2]
+    assert float(middle) == pytest.approx(0.02, rel=0.1 if kind == "helix" else 0.02)
+
+
+def test_helix_comes_with_advice(raymend: Any, any_scan: tuple[str, Path], tmp_path: Path) -> None:
+    kind, scan = any_scan
+    found = raymend("reconstruct", scan, "-o", tmp_path / "image.npy", "--shape", 16)
+    assert ("note: a helical scan has no filtered backprojection" in found.err) == (kind == "helix")
+
+
+def test_units_and_formats(raymend: Any, scan_file: Path, tmp_path: Path) -> None:
+    for name, unit in (("a.nii", "hu"), ("b.tif", "mm"), ("c.npy", "hu"), ("d.png", "hu")):
+        found = raymend("reconstruct", scan_file, "-o", tmp_path / name, "--unit", unit, "--shape", 32, "--json")
+        assert found.code == 0, found.err
+        assert found.json["unit"] == ("HU" if unit == "hu" else "1/mm")
+        assert (tmp_path / name).stat().st_size > 0
+    assert read_volume(tmp_path / "a.nii").unit == "HU"
+
+
+@pytest.mark.parametrize("method", ["fbp", "cgls", "sirt", "os-sart"])
+def test_every_method_runs(raymend: Any, scan_file: Path, tmp_path: Path, method: str) -> None:
+    found = raymend(
+        "reconstruct", scan_file, "-o", tmp_path / "image.npy", "--method", method, "--iterations", 4,
+        "--shape", "1,32,40", "--spacing", 2.0, "--json",
+    )  # fmt: skip
+    assert found.code == 0, found.err
+    assert found.json["shape"] == [1, 32, 40]
+    assert found.json["spacing_mm"] == [2.0, 2.0, 2.0] or found.json["spacing_mm"][1:] == [2.0, 2.0]
+    assert found.json["iterations"] == (None if method == "fbp" else 4)
+
+
+def test_summary_for_people(raymend: Any, scan_file: Path, tmp_path: Path) -> None:
+    found = raymend("reconstruct", scan_file, "-o", tmp_path / "image.npy", "--method", "cgls", "--iterations", 3)
+    assert found.code == 0
+    assert "by cgls" in found.out
+    assert "iteration 3: stopped at the iteration limit" in found.out
+
+
+def test_counts_need_the_logarithm(raymend: Any, counts_file: Path, tmp_path: Path) -> None:
+    refused = raymend("reconstruct", counts_file, "-o", tmp_path / "image.npy")
+    assert refused.code == 3
+    assert "--log --photons N" in refused.err
+    found = raymend("reconstruct", counts_file, "-o", tmp_path / "image.npy", "--log", "--photons", 1e4, "--json")
+    assert found.code == 0, found.err
+    assert found.json["max"] == pytest.approx(0.02, rel=0.4)
+
+
+def test_axis_is_found(raymend: Any, scan_file: Path, tmp_path: Path) -> None:
+    found = raymend("reconstruct", scan_file, "-o", tmp_path / "image.npy", "--centre", "find")
+    assert found.code == 0, found.err
+
+
+def test_volume_beyond_the_field_of_view_is_warned_about(raymend: Any, scan_file: Path, tmp_path: Path) -> None:
+    found = raymend("reconstruct", scan_file, "-o", tmp_path / "image.npy", "--shape", 64, "--spacing", 3, "--json")
+    assert found.code == 0
+    assert any("outside the field of view" in line for line in found.json["warnings"])
+    assert [line for line in found.err.splitlines() if line.startswith("warning: volume outside")]
+    assert ".py" not in found.err
+
+
+def test_state_goes_on_where_it_was(raymend: Any, scan_file: Path, tmp_path: Path) -> None:
+    from recon import VolumeGrid
+    from recon.io import read_scan
+    from recon.io.checkpoint import save_checkpoint
+    from recon.iterative import cgls
+
+    grid = VolumeGrid(shape=(1, 24, 24), spacing=2.5)
+    save_checkpoint(tmp_path / "state", cgls(read_scan(scan_file), grid, iterations=3))
+    common = ("reconstruct", scan_file, "--method", "cgls", "--shape", "1,24,24", "--spacing", "2.5,2.5,2.5")
+    assert raymend(*common, "-o", tmp_path / "a.npy", "--iterations", 6, "--resume", tmp_path / "state").code == 0
+    assert raymend(*common, "-o", tmp_path / "b.npy", "--iterations", 6).code == 0
+    assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "b.npy").read_bytes()
+    other = raymend(*common, "-o", tmp_path / "c.npy", "--method", "sirt", "--resume", tmp_path / "state")
+    assert other.code == 6
+    assert not (tmp_path / "c.npy").exists()
+
+
+BAD: list[tuple[str, tuple[object, ...], int, str]] = [
+    ("method", ("--method", "fpb"), 2, "expected one of fbp, fdk"),
+    ("window", ("--window", "hannn"), 2, "ram-lak, shepp-logan"),
+    ("shape", ("--shape", "0"), 2, "--shape"),
+    ("shape words", ("--shape", "big"), 2, "--shape"),
+    ("spacing", ("--spacing", "-1"), 2, "--spacing"),
+    ("nan", ("--spacing", "nan"), 2, "--spacing"),
+    ("overflow", ("--spacing", "1e400"), 2, "--spacing"),
+    ("iterations", ("--method", "cgls", "--iterations", "0"), 2, "--iterations"),
+    ("iterations bool", ("--method", "cgls", "--iterations", "true"), 2, "--iterations"),
+    ("unit", ("--unit", "furlong"), 2, "--unit"),
+    ("centre", ("--centre", "middle"), 2, "--centre"),
+    ("half of log", ("--log",), 2, "--photons"),
+    ("grey range", ("--window-hu", "0,100"), 2, "--window-hu"),
+    ("device", ("--device", "tpu"), 2, "--device"),
+    ("no such state", ("--method", "cgls", "--resume", "nowhere"), 6, "nowhere"),
+    ("memory", ("--shape", "100000"), 4, "GiB"),
+    ("unknown option", ("--shap", "3"), 2, "--shap"),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "code", "says"), BAD, ids=[b[0] for b in BAD])
+def test_bad_options_end_in_one_line(
+    raymend: Any, scan_file: Path, tmp_path: Path, name: str, options: tuple[object, ...], code: int, says: str
+) -> None:
+    found = raymend("reconstruct", scan_file, "-o", tmp_path / "image.npy", *options)
+    assert found.code == code, found.err
+    assert says in found.err
+    assert "Traceback" not in found.err
+    assert not (tmp_path / "image.npy").exists()
+
+
+def test_missing_device_names_the_way_out(
+    raymend: Any, scan_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    found = raymend("reconstruct", scan_file, "-o", tmp_path / "image.npy", "--device", "cuda")
+    assert found.code == 4
+    assert found.err == "raymend: --device cuda: no CUDA device was found; run with --device cpu\n"
+
+
+def test_bad_outputs_are_refused_before_the_scan_is_read(raymend: Any, scan_file: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.h5"
+    damaged.write_bytes(b"nothing of use")
+    (tmp_path / "folder.npy").mkdir()
+    for output in (tmp_path / "folder.npy", tmp_path / "nowhere" / "image.npy", scan_file / "image.npy"):
+        found = raymend("reconstruct", damaged, "-o", output)
+        assert found.code == 2, found.err
+        assert found.err.count("\n") == 1
+    assert raymend("reconstruct", damaged, "-o", tmp_path / "image.xyz").code == 2
+    assert raymend("reconstruct", damaged, "-o", tmp_path / "image.npy").code == 3
+
+
+def test_output_never_replaces_the_input(raymend: Any, counts_file: Path, tmp_path: Path) -> None:
+    link = tmp_path / "same.npy"
+    link.symlink_to(counts_file)
+    before = counts_file.read_bytes()
+    found = raymend("reconstruct", counts_file, "-o", link)
+    assert found.code == 2
+    assert counts_file.read_bytes() == before
+
+
+def test_names_may_be_odd(raymend: Any, scan_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    odd = tmp_path / "-ä scan 扫描.h5"
+    odd.write_bytes(scan_file.read_bytes())
+    found = raymend("reconstruct", "-o", "-ö image.npy", "--shape", 16, "--", odd.name)
+    assert found.code == 0, found.err
+    assert (tmp_path / "-ö image.npy").exists()
