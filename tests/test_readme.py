@@ -21,16 +21,16 @@ BLOCK = re.compile(
 )
 
 
-def blocks(text: str, language: str) -> list[object]:
-    """Code blocks in one language as test parameters, named by their first line in the page."""
+def blocks(text: str) -> list[object]:
+    """Code blocks that are run, in the order of the page, as test parameters named by their first line."""
     found = []
     for match in BLOCK.finditer(text):
-        code, reason = match["code"], match["reason"]
-        if match["language"] != language or (language == "bash" and not code.startswith("raymend ")):
+        language, code, reason = match["language"], match["code"], match["reason"]
+        if language == "bash" and not code.startswith("raymend "):
             continue
         line = text.count("\n", 0, match.start("code")) + 1
         marks = [pytest.mark.skip(reason=reason)] if reason else []
-        found.append(pytest.param(code, line, id=f"{language}-line-{line}", marks=marks))
+        found.append(pytest.param(language, code, line, id=f"{language}-line-{line}", marks=marks))
     return found
 
 
@@ -40,7 +40,7 @@ def commands(code: str) -> list[list[str]]:
 
 
 TEXT = README.read_text(encoding="utf-8") if README.exists() else ""
-PYTHON, BASH = blocks(TEXT, "python"), blocks(TEXT, "bash")
+BLOCKS = blocks(TEXT)
 
 
 @pytest.fixture(scope="module")
@@ -49,27 +49,26 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_readme_shows_python_and_the_command() -> None:
-    assert PYTHON
-    assert BASH
+    assert {block.values[0] for block in BLOCKS} == {"python", "bash"}
 
 
-@pytest.mark.parametrize(("code", "line"), PYTHON)
-def test_python_block_runs(code: str, line: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("language", "code", "line"), BLOCKS)
+def test_block_runs(language: str, code: str, line: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     monkeypatch.setenv("MPLBACKEND", "Agg")
-    # The empty lines make a traceback point into the README.
-    exec(compile("\n" * (line - 1) + code, str(README), "exec"), {"__name__": "__main__"})
+    if language == "bash":
+        run_commands(code, line, folder)
+    else:  # the empty lines make a traceback point into the README
+        exec(compile("\n" * (line - 1) + code, str(README), "exec"), {"__name__": "__main__"})
 
 
-@pytest.mark.parametrize(("code", "line"), BASH)
-def test_bash_block_runs(code: str, line: int, folder: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "MPLBACKEND": "Agg"}
+def run_commands(code: str, line: int, folder: Path) -> None:
     for program, *arguments in commands(code):
         assert program == "raymend", f"README.md line {line}: mix no other commands into a raymend block"
         done = subprocess.run(
             [sys.executable, "-m", "raymend", *arguments],
             cwd=folder,
-            env=environment,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -81,8 +80,8 @@ def test_bash_block_runs(code: str, line: int, folder: Path) -> None:
 def test_blocks_are_found_and_marked() -> None:
     marked = "<!-- not run: real data -->\n```python\na\n```\n"
     text = marked + "\n```bash\npip install x\n```\n\n```bash\nraymend \\\n  x  # why\n```\n"
-    (python,), (bash,) = blocks(text, "python"), blocks(text, "bash")
-    assert python.values == ("a\n", 3)
+    python, bash = blocks(text)
+    assert python.values == ("python", "a\n", 3)
     assert [mark.kwargs["reason"] for mark in python.marks] == ["real data"]
     assert not bash.marks
-    assert commands(bash.values[0]) == [["raymend", "x"]]
+    assert commands(bash.values[1]) == [["raymend", "x"]]
