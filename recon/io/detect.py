@@ -7,9 +7,10 @@ from typing import Final
 import h5py
 
 from recon.errors import FormatError
-from recon.io.hdf5 import open_hdf5
+from recon.io.hdf5 import open_hdf5, text_of
 from recon.io.hdf5_scan import FORMAT
 from recon.io.limits import translated
+from recon.io.probe import probe
 
 _MAGIC: Final = (
     (0, b"MATLAB 5.0 MAT-file", "matlab"),
@@ -78,9 +79,10 @@ def expect(path: Path, kind: str, wanted: tuple[str, ...], what: str) -> None:
 
 
 def _hdf5_layout(path: Path) -> str:
+    probe(path)
     with open_hdf5(path) as file:
         own = file.attrs.get("format")
-        if own in (FORMAT, FORMAT.encode()):
+        if own is not None and text_of(own) == FORMAT:
             return FORMAT
         group = file.get("exchange", getlink=True)
         if isinstance(group, h5py.HardLink):

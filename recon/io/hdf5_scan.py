@@ -3,7 +3,7 @@
 Layout: root attributes `format`, `version`, `software`; datasets `values`, `weights`, `poses` with unit and axes;
 `geometry` (JSON: class and fields, mm and rad) and the same as plain numbers in `rays`; the group `calibration` with
 one attribute per number; `provenance`, one line per step. The new object headers of HDF5 checksum the attributes,
-fletcher32 the datasets.
+fletcher32 the datasets; texts have a fixed length, as those of variable length lie outside any checksum.
 """
 
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ _CALIBRATION_UNITS: Final = {"photons": "1", "electronic": "1", "water": "1/mm",
 def write_hdf5_scan(path: Path, scan: Scan) -> None:
     """Write a scan with geometry, units, calibration and provenance."""
     with atomic_write(path) as temporary, h5py.File(temporary, "w", libver="latest") as file:
-        file.attrs.update({"format": FORMAT, "version": VERSION, "software": "raymend"})
+        file.attrs.update({"format": np.bytes_(FORMAT), "version": VERSION, "software": np.bytes_("raymend")})
         _put(file, "values", scan.values.detach().cpu().numpy(), unit="1", axes="view,row,column")
         if scan.weights is not None:
             _put(file, "weights", scan.weights.detach().cpu().numpy(), unit="1", axes="view,row,column")
@@ -75,7 +75,7 @@ def read_hdf5_scan(path: Path, limit: int) -> Scan:
 def _put(file: Any, name: str, values: NDArray[Any], *, unit: str, axes: str) -> None:
     chunks = _chunks(values)
     dataset = file.create_dataset(name, data=values, chunks=chunks, fletcher32=True, track_times=False)
-    dataset.attrs.update({"unit": unit, "axes": axes})
+    dataset.attrs.update({"unit": np.bytes_(unit or "1"), "axes": np.bytes_(axes)})
 
 
 def _chunks(values: NDArray[Any]) -> tuple[int, ...]:
@@ -94,7 +94,7 @@ def _put_calibration(file: Any, calibration: Calibration) -> None:
         value = getattr(calibration, name)
         if value is not None:
             group.attrs[name] = float(value)
-            group.attrs[f"{name}_unit"] = unit
+            group.attrs[f"{name}_unit"] = np.bytes_(unit)
 
 
 def _calibration(file: Any, path: Path) -> Calibration:

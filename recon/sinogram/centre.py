@@ -17,6 +17,7 @@ Cost = Callable[[float], float]
 
 _SMOOTHING = 1.0  # columns; keeps the noise that interpolation smooths from pulling the minimum to half columns
 _ROWS = 5  # rows looked at in a parallel beam
+_VIEWS = 120  # views of a full turn that are compared with their reverse
 
 
 def find_centre(scan: Scan) -> float:
@@ -152,17 +153,16 @@ def _reverse_cost(geometry: ParallelBeam | ConeBeam, angles: Array, rows: Array)
     steps = np.append(angles, angles[0] + 2 * math.pi)
     wrapped = np.concatenate([rows, rows[:, :1]], axis=1)
 
+    some = slice(None, None, max(1, len(angles) // _VIEWS))
+
     def cost(offset: float) -> float:
         gamma = _fan(geometry, middle + offset)
-        view = (angles[:, None] + math.pi - 2 * gamma - angles[0]) % (2 * math.pi) + angles[0]
-        at = np.stack(
-            [
-                np.interp(view, steps, np.arange(len(steps))),
-                np.broadcast_to((columns - 1) / 2 + (-middle - 2 * offset) / pitch, view.shape),
-            ]
-        )
-        seen = (at[1] >= 0) & (at[1] <= columns - 1)
-        here, there = rows[:, seen], np.stack([map_coordinates(row, at[:, seen], order=1) for row in wrapped])
+        column = (columns - 1) / 2 - (middle + 2 * offset) / pitch
+        inside = (column >= 0) & (column <= columns - 1)
+        view = (angles[some, None] + math.pi - 2 * gamma[inside] - angles[0]) % (2 * math.pi) + angles[0]
+        at = np.stack([np.interp(view, steps, np.arange(len(steps))), np.broadcast_to(column[inside], view.shape)])
+        here = rows[:, some][..., inside]
+        there = np.stack([map_coordinates(row, at, order=1) for row in wrapped])
         return float(((here - there) ** 2).mean() / (here.var() + there.var() + 1e-30))
 
     return cost
