@@ -1,15 +1,19 @@
 """The demonstration: one scan, a quick and a careful reconstruction, and numbers that compare them."""
 
+import functools
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from raymend.judging import Region, noise, quiet_region, scores, steepness
+from raymend.judging import Region, dense, noise, quiet_region, scores, steepness
 from raymend.reconstruction import ANALYTIC, default_method
-from recon import ConeBeam, Detector, Scan, VolumeGrid, to_hu
+from recon import ConeBeam, CTWarning, Detector, ParallelBeam, Scan, VolumeGrid, to_hu
+from recon.analytic.weights import redundancy
+from recon.errors import GeometryError
 from recon.field_of_view import grid_of
 from recon.iterative import Huber, LeastSquares, NonNegative, os_sart, solve
 from recon.iterative.solvers import OSMomentum
@@ -18,10 +22,10 @@ from recon.operators import Projector
 if TYPE_CHECKING:
     from torch import Tensor
 
-CORNER = 3e-5  # 1/mm²: slopes above some 1.6 HU per mm count as edges
+CORNER = 1.6e-3  # steps between voxels above this share of dense material count as edges: 1.6 HU in tissue
 BALANCE = 0.8  # prior's curvature over the data's; the best of 0.4 to 20 on simulated thoraces, seeds 3 and 5
 ITERATIONS, SUBSETS = 15, 8
-_BUDGET = 4e10  # voxels times rays that the careful method may visit on a user's scan
+_BUDGET = 1e10  # voxels times rays that the careful method may visit on a user's scan
 _WIDEST = {1: 512, 3: 128}  # pixels across for one slice and for volumes of a user's scan
 
 Progress = Callable[[str, int, int], None]
@@ -119,10 +123,23 @@ def _quick(scan: Scan, grid: VolumeGrid) -> list[Result]:
     if method not in ANALYTIC:
         return [_timed("OS-SART", "3 passes over all views", lambda: os_sart(scan, grid, iterations=3).image, water)]
     windows = {"ram-lak": "full resolution, no smoothing", "hann": "smoothed by the filter's window"}
+    assert isinstance(scan.geometry, ParallelBeam | ConeBeam)  # the only ones with an analytic method
+    short = too_short(scan.geometry)
+    make = functools.partial(ANALYTIC[method], scan, grid, limited_angle=short)
     return [
-        _timed(f"{method.upper()} {window}", note, lambda w=window: ANALYTIC[method](scan, grid, window=w), water)  # type: ignore[misc]
+        _timed(f"{method.upper()} {window}", note, functools.partial(make, window=window), water)
         for window, note in windows.items()
     ]
+
+
+def too_short(geometry: ParallelBeam | ConeBeam) -> bool:
+    """Tell, with a warning, whether the arc is too short for an exact image."""
+    try:
+        redundancy(geometry)
+    except GeometryError as problem:
+        warnings.warn(f"{problem}; reconstructed all the same", CTWarning, stacklevel=2)
+        return True
+    return False
 
 
 def _careful(
@@ -133,8 +150,11 @@ def _careful(
 
     used, skip = _affordable(scan, grid)
     data = LeastSquares(Projector.of(used, grid), used.values, used.weights)
-    strength = balanced_strength(data, grid)
-    terms: list[Any] = [data, Huber(strength=strength, corner=CORNER).on(grid), NonNegative()]
+    water = scan.calibration.water
+    first = to_mu(start, water).clamp_min(0).to(used.values.dtype)
+    corner = CORNER * dense(first) / grid.spacing[2]
+    strength = balanced_strength(data, grid, corner)
+    terms: list[Any] = [data, Huber(strength=strength, corner=corner).on(grid), NonNegative()]
     subsets = min(SUBSETS, len(used))
     history: list[float] = []
 
@@ -143,8 +163,6 @@ def _careful(
         if progress is not None:
             progress("PWLS", done, limit)
 
-    water = scan.calibration.water
-    first = to_mu(start, water).clamp_min(0).to(used.values.dtype)
     begun = time.perf_counter()
     solution = solve(OSMomentum(subsets=subsets), terms, iterations=ITERATIONS, start=first, progress=tell)
     _check(solution)
@@ -160,17 +178,17 @@ def _careful(
             "solver",
             f"ordered subsets with momentum: {ITERATIONS} iterations of {subsets} subsets, from {start_name(scan)}",
         ),
-        ("prior", f"strength {strength:.3g} ({BALANCE:g} times the data's curvature), corner {CORNER:g} 1/mm²"),
+        ("prior", f"strength {strength:.3g} ({BALANCE:g} times the data's curvature), corner {corner:.2g} 1/mm²"),
         ("weights", _weights_name(scan)),
         ("views used by the careful method", f"every {skip} of {len(scan)}" if skip > 1 else f"all {len(scan)}"),
     )
     return result, tuple(history), settings
 
 
-def balanced_strength(data: LeastSquares, grid: VolumeGrid) -> float:
+def balanced_strength(data: LeastSquares, grid: VolumeGrid, corner: float) -> float:
     """Return the prior's strength at which its curvature is `BALANCE` times the data's, at the median voxel."""
     image = data.zeros()
-    one = Huber(strength=1.0, corner=CORNER).on(grid).curvature(image).median()
+    one = Huber(strength=1.0, corner=corner).on(grid).curvature(image).median()
     return float(BALANCE * data.curvature(image).median() / one)
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 SOFT_TISSUE, LUNG = (-160.0, 240.0), (-1350.0, 150.0)  # HU, as radiologists set them
 RANGE = 2000.0  # HU; the peak of the PSNR
 _BODY = -900.0  # HU; what lies above is the body, lungs included
-_TISSUE = (-150.0, 200.0)  # HU; where noise is measured
+_SOLID = 0.5  # share of the attenuation of dense material above which noise is measured
 _STEEPEST = 0.005  # share of the pixels that count as edges
 
 
@@ -66,17 +66,23 @@ def noise(image: "Tensor", region: Region) -> float:
 
 
 def quiet_region(image: "Tensor", grid: VolumeGrid) -> Region:
-    """Find the flattest square of soft tissue in the middle slice; without any, the flattest square there is."""
+    """Find the flattest square of the middle slice that is filled with tissue or other material, not air."""
     z = image.shape[0] // 2
     size = max(3, min(image.shape[1:]) // 14)
     plane = image[z : z + 1].double()
     mean = avg_pool2d(plane, size, stride=1)[0]
     spread = (avg_pool2d(plane**2, size, stride=1)[0] - mean**2).clamp_min(0)
-    allowed = (mean > _TISSUE[0]) & (mean < _TISSUE[1])
+    allowed = mean + 1000 > _SOLID * dense(plane + 1000)  # air is -1000 HU
     if bool(allowed.any()):
         spread = torch.where(allowed, spread, torch.inf)
     top, left = divmod(int(spread.argmin()), spread.shape[1])
     return _region(grid, z, top, left, size)
+
+
+def dense(image: "Tensor") -> float:
+    """Return the 95th percentile of attenuations: that of the denser material in view."""
+    values = image.flatten()
+    return float(torch.quantile(values[:: max(1, len(values) // 1_000_000)], 0.95))
 
 
 def steepness(image: "Tensor", guide: "Tensor") -> float:

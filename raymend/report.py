@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import raymend
 from raymend import figures
 from raymend.demonstration import Demonstration
@@ -23,7 +25,16 @@ COLUMNS = (
     ("noise", "noise (HU)", "{:.1f}", True),
     ("edges", "edges (%)", "{:.0f}", None),
 )
-WINDOWS = {"soft tissue": SOFT_TISSUE, "lung": LUNG}
+
+
+def windows(demo: Demonstration) -> dict[str, tuple[float, float]]:
+    """Return the display windows in HU: those of the chest, or for measured data its own range first."""
+    if demo.truth is not None:
+        return {"soft tissue": SOFT_TISSUE, "lung": LUNG}
+    image = demo.results[-1].image.flatten()
+    low, high = torch.quantile(image[:: max(1, image.numel() // 1_000_000)], torch.tensor([0.005, 0.995])).tolist()
+    margin = max(10.0, 0.05 * (high - low))
+    return {"full range": (round(low - margin, -1), round(high + margin, -1)), "soft tissue": SOFT_TISSUE}
 
 
 def pictures(demo: Demonstration) -> dict[str, bytes]:
@@ -34,7 +45,7 @@ def pictures(demo: Demonstration) -> dict[str, bytes]:
     reference, compared = (named[0][1], named[1:]) if demo.truth is None else (demo.truth, ends)
     found = {
         f"images-{name.replace(' ', '-')}.png": figures.comparison(shown, demo.grid, window, demo.region)
-        for name, window in WINDOWS.items()
+        for name, window in windows(demo).items()
     }
     found["differences.png"] = figures.differences(compared, reference, demo.grid)
     found["profile.png"] = figures.profile(ends, demo.truth, demo.grid, _profile_height(demo))
@@ -59,7 +70,7 @@ def page(demo: Demonstration, drawn: Mapping[str, bytes], *, seconds: float, com
     return environment.get_template("demo.html.jinja").render(
         demo=demo,
         cards=_cards(demo),
-        windows={name: f"{low:g} to {high:g} HU" for name, (low, high) in WINDOWS.items()},
+        windows={name: f"{low:g} to {high:g} HU" for name, (low, high) in windows(demo).items()},
         table=table(demo),
         conditions=measured_on(demo),
         headlines=_headlines(demo),
@@ -90,7 +101,7 @@ def numbers(demo: Demonstration) -> list[dict[str, Any]]:
 def measured_on(demo: Demonstration) -> list[str]:
     """Say what each number was measured on."""
     said = list(conditions()) if demo.truth is not None else []
-    said.append(f"noise: standard deviation in the {demo.region}, the flattest soft tissue")
+    said.append(f"noise: standard deviation in the {demo.region}, the flattest that is not air")
     first = demo.results[0].name
     said.append(
         f"edges: mean slope across the steepest 0.5 % of edges, {first} = 100; above 100 they are steeper or overshoot"
@@ -108,7 +119,7 @@ def _cards(demo: Demonstration) -> list[dict[str, Any]]:
             "name": name,
             "note": note,
             "numbers": _caption(measured),
-            "pictures": {window: _data(figures.grey(image, span)) for window, span in WINDOWS.items()},
+            "pictures": {window: _data(figures.grey(image, span)) for window, span in windows(demo).items()},
         }
         for name, note, image, measured in shown
     ]
@@ -130,7 +141,7 @@ def _headlines(demo: Demonstration) -> list[tuple[str, str, str]]:
     if "rmse" in plain.numbers:
         found.append((f"{plain.numbers['rmse']:.0f} → {careful.numbers['rmse']:.0f}", "HU", "RMSE in the body"))
         found.append((f"{plain.numbers['ssim']:.2f} → {careful.numbers['ssim']:.2f}", "", "SSIM, soft tissue"))
-    found.append((f"{plain.numbers['noise']:.0f} → {careful.numbers['noise']:.0f}", "HU", "noise in flat tissue"))
+    found.append((f"{plain.numbers['noise']:.0f} → {careful.numbers['noise']:.0f}", "HU", "noise in a flat region"))
     found.append((f"{careful.seconds:.1f}", "s", f"for {careful.name} on this machine"))
     return found
 

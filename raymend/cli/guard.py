@@ -14,6 +14,14 @@ import typer
 
 BAD_INPUT, RESOURCE, NUMERICAL, BUG, INTERRUPTED, TERMINATED = 3, 4, 5, 70, 130, 143
 
+_OPTIONS = {
+    "pass pitch=": "pass --pitch MM",
+    "state pitch=": "state --pitch MM",
+    "pass air= with the count without an object (--log on the command line)": "use --log --photons N",
+    "pass air=": "use --log --photons N",
+    "pass limited_angle=True (--limited-angle)": "pass --limited-angle",
+}
+
 P = ParamSpec("P")
 _noticed: list[str] = []
 
@@ -76,7 +84,9 @@ def describe(problem: BaseException) -> tuple[int, str]:
 
 
 def one_line(message: str) -> str:
-    """Fold a message into one line."""
+    """Fold a message into one line and name options where functions would name arguments."""
+    for argument, option in _OPTIONS.items():
+        message = message.replace(argument, option)
     return " ".join(message.split())
 
 

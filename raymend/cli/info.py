@@ -8,6 +8,7 @@ import typer
 
 from raymend.cli import common
 from raymend.cli.common import Debug, Json
+from raymend.cli.guard import one_line
 
 
 def info(
@@ -26,7 +27,7 @@ def info(
     print("\n".join(_lines(content)))
     if doubts:
         print("\nlooks wrong:")
-        print("\n".join(f"  - {doubt}" for doubt in doubts))
+        print("\n".join(f"  - {one_line(doubt)}" for doubt in doubts))
     else:
         print("\nnothing looks wrong")
     if content["holds"] == "scan":

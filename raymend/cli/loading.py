@@ -22,19 +22,15 @@ def load_scan(
 
     Raises:
         ConfigError: options that cannot be used or do not go together.
-        FormatError: a file that cannot be read; counts are named together with --log.
+        FormatError: a file that cannot be read.
     """
-    from recon.errors import FormatError
     from recon.io import read_scan
 
     if log != (photons is not None):
         missing = "--photons N, the count without an object" if log else "--log, which turns counts into line integrals"
         raise config_error(f"--log and --photons belong together: add {missing}")
     where = parse_centre(centre)
-    try:
-        return read_scan(path, pitch=pitch, centre=where, air=photons)
-    except FormatError as problem:
-        raise type(problem)(_as_options(str(problem))) from problem
+    return read_scan(path, pitch=pitch, centre=where, air=photons)
 
 
 def parse_centre(text: str | None) -> float | str | None:
@@ -48,15 +44,3 @@ def parse_centre(text: str | None) -> float | str | None:
     if not math.isfinite(offset):
         raise config_error(f"--centre: expected find, or the detector's u offset in mm, got {text!r}")
     return offset
-
-
-def _as_options(message: str) -> str:
-    """Name options instead of arguments of functions."""
-    names = {
-        "pass pitch=": "state it with --pitch MM",
-        "pass air=": "use --log --photons N",
-        "pass geometry=": "use read_scan(..., geometry=...) in Python",
-    }
-    for argument, option in names.items():
-        message = message.replace(argument, option)
-    return message
