@@ -19,7 +19,7 @@ TORCH_FOUND = $(PY) -c 'import torch; v = torch.__version__; \
 	print(v) if (2, 11) <= tuple(map(int, v.split(".")[:2])) < (2, 14) else exit(1)' 2>/dev/null
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench clean
+.PHONY: help demo test lint format bench accuracy clean
 
 help:  ## list what make can do
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
@@ -42,6 +42,9 @@ format: $(VENV)/.ready-test  ## format the code and mend what ruff can mend
 
 bench: $(VENV)/.ready-test  ## time the projectors and methods
 	$(PY) benchmarks/bench.py
+
+accuracy: $(VENV)/.ready-test  ## compare projectors with exact line integrals
+	$(PY) benchmarks/accuracy.py
 
 clean:  ## remove caches, build and demo output; the environment stays
 	rm -rf raymend-demo build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .benchmarks .coverage
