@@ -5,7 +5,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -15,8 +15,7 @@ from recon import ConeBeam, CTWarning, Detector, ParallelBeam, Scan, VolumeGrid,
 from recon.analytic.weights import redundancy
 from recon.errors import GeometryError
 from recon.field_of_view import grid_of
-from recon.iterative import Huber, LeastSquares, NonNegative, os_sart, solve
-from recon.iterative.solvers import OSMomentum
+from recon.iterative import LeastSquares, balanced_huber, os_sart, pwls
 from recon.operators import Projector
 
 if TYPE_CHECKING:
@@ -153,8 +152,7 @@ def _careful(
     water = scan.calibration.water
     first = to_mu(start, water).clamp_min(0).to(used.values.dtype)
     corner = CORNER * dense(first) / grid.spacing[2]
-    strength = balanced_strength(data, grid, corner)
-    terms: list[Any] = [data, Huber(strength=strength, corner=corner).on(grid), NonNegative()]
+    prior = balanced_huber(data, grid, balance=BALANCE, corner=corner)
     subsets = min(SUBSETS, len(used))
     history: list[float] = []
 
@@ -164,7 +162,7 @@ def _careful(
             progress("PWLS", done, limit)
 
     begun = time.perf_counter()
-    solution = solve(OSMomentum(subsets=subsets), terms, iterations=ITERATIONS, start=first, progress=tell)
+    solution = pwls(used, grid, prior=prior, iterations=ITERATIONS, subsets=subsets, start=first, progress=tell)
     _check(solution)
     result = Result(
         name="PWLS-Huber",
@@ -178,18 +176,11 @@ def _careful(
             "solver",
             f"ordered subsets with momentum: {ITERATIONS} iterations of {subsets} subsets, from {start_name(scan)}",
         ),
-        ("prior", f"strength {strength:.3g} ({BALANCE:g} times the data's curvature), corner {corner:.2g} 1/mm²"),
+        ("prior", f"strength {prior.strength:.3g} ({BALANCE:g} times the data's curvature), corner {corner:.2g} 1/mm²"),
         ("weights", _weights_name(scan)),
         ("views used by the careful method", f"every {skip} of {len(scan)}" if skip > 1 else f"all {len(scan)}"),
     )
     return result, tuple(history), settings
-
-
-def balanced_strength(data: LeastSquares, grid: VolumeGrid, corner: float) -> float:
-    """Return the prior's strength at which its curvature is `BALANCE` times the data's, at the median voxel."""
-    image = data.zeros()
-    one = Huber(strength=1.0, corner=corner).on(grid).curvature(image).median()
-    return float(BALANCE * data.curvature(image).median() / one)
 
 
 def start_name(scan: Scan) -> str:
