@@ -104,7 +104,7 @@ def _geometry(geometry: ScanGeometry) -> dict[str, Any]:
     said: dict[str, Any] = {"type": type(geometry).__name__, "views": len(geometry)}
     if isinstance(geometry, ConeBeam | ParallelBeam):
         low, high = (round(math.degrees(f(geometry.angles)), 6) for f in (min, max))
-        said["angles [degrees]"] = (low, high)
+        said["angles [degrees]"] = {"from": low, "to": high}
     if isinstance(geometry, ConeBeam):
         said["source to axis [mm]"] = geometry.source_to_axis
         said["source to detector [mm]"] = geometry.source_to_detector
