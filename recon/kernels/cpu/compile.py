@@ -1,12 +1,18 @@
 """Compile with numba, cache the result, and say so when it takes a while."""
 
+import functools
+import hashlib
 import os
 import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numba
+from numba.core.caching import FunctionCache
+
+from recon.kernels.cpu import simd
 
 Listener = Callable[[str], None]
 _listeners: list[Listener] = []
@@ -55,12 +61,27 @@ class CompiledKernel:
 
 
 def _jit(function: Callable[..., Any], **options: Any) -> Any:
+    compiled = numba.njit(nogil=True, error_model="numpy", **options)(function)
     try:
-        return numba.njit(cache=True, nogil=True, error_model="numpy", **options)(function)
+        compiled._cache = _Cache(function)
     except RuntimeError:  # no folder to cache in: read-only installation without a home
         os.environ.setdefault("NUMBA_CACHE_DIR", _private_cache())
         numba.config.reload_config()
-        return numba.njit(cache=True, nogil=True, error_model="numpy", **options)(function)
+        compiled._cache = _Cache(function)
+    return compiled
+
+
+class _Cache(FunctionCache):
+    """Numba's cache of one function, which also tells the forms of `simd` apart."""
+
+    def _index_key(self, sig: Any, codegen: Any) -> Any:
+        return *super()._index_key(sig, codegen), simd.instruction_set(), _toolkit()
+
+
+@functools.cache
+def _toolkit() -> str:
+    """Return a digest of `simd`, which numba does not know to be part of the kernels it is compiled into."""
+    return hashlib.sha256(Path(simd.__file__).read_bytes()).hexdigest()
 
 
 def _private_cache() -> str:
