@@ -110,7 +110,7 @@ def variance(values: Tensor, incident: Tensor, electronic: float = 0.0) -> Tenso
         e^p/I (1 + e^p/I (electronic - 1.25)), within 5 % above 70 photons and 8 % too low at 46.
 
     Source:
-        Ma, Liang et al. 2012, Med Phys 39(7): 4051; METHODS.md, equation (V).
+        Ma, Liang et al. 2012, Medical Physics 39(7): 4051.
     """
     rarity = torch.exp(values) / incident
     return rarity * (1 + rarity * (electronic - 1.25))

@@ -45,7 +45,7 @@ def simulate(
         ConfigError: a dose without a seed, or sub-rays or an averaging that do not exist.
 
     Source:
-        Noise: Zeng et al. 2015, IEEE TNS 62(5), eq. 1, with N at least 1; weights: METHODS.md 0.2, equation (V).
+        Noise: Zeng et al. 2015, IEEE TNS 62(5), eq. 1, with N at least 1; weights: see `inverse_variance`.
     """
     if dose is not None and seed is None:
         raise ConfigError("seed: expected an integer of 0 or more with a dose, got None; say simulate(..., seed=0)")
