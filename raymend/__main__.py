@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 import raymend
+from raymend.cli.commands import Commands
 from raymend.cli.demo import demo
 from raymend.cli.doctor import doctor
 from raymend.cli.guard import command
@@ -14,6 +15,7 @@ from raymend.cli.simulate import simulate
 
 app = typer.Typer(
     name="raymend",
+    cls=Commands,
     help="CT reconstruction: from projections to images in HU, with numbers that say how good they are.",
     epilog="Start with: raymend demo",
     no_args_is_help=True,

@@ -27,6 +27,7 @@ class Settings:
         method: one of `METHODS`.
         window: filter window of fbp and fdk.
         cutoff: highest frequency kept by fbp and fdk, as a share of the Nyquist frequency.
+        padding: how fbp and fdk continue projections that the detector cuts off: "zero" or "edge".
         limited_angle: let fbp and fdk work on an arc that is too short.
         iterations: number of iterations, or None for the method's own.
     """
@@ -34,6 +35,7 @@ class Settings:
     method: str
     window: str = "ram-lak"
     cutoff: float = 1.0
+    padding: str = "zero"
     limited_angle: bool = False
     iterations: int | None = None
 
@@ -97,7 +99,7 @@ def run(
         NumericalError: an iteration that diverged or whose values stopped being finite.
     """
     if settings.method in ANALYTIC:
-        options: dict[str, Any] = {"window": settings.window, "cutoff": settings.cutoff}
+        options: dict[str, Any] = {"window": settings.window, "cutoff": settings.cutoff, "padding": settings.padding}
         if settings.limited_angle:
             options["limited_angle"] = True
         return ANALYTIC[settings.method](scan, grid, **options), None

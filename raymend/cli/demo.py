@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from raymend.cli import common
-from raymend.cli.common import Debug, Json
+from raymend.cli.common import Debug, Json, SettingsFile
 from raymend.cli.guard import noticed
-from raymend.cli.loading import load_scan
+from raymend.cli.loading import load_scan, load_stated
 from raymend.cli.progress import announce_compilation, progress
 
 if TYPE_CHECKING:
@@ -24,15 +24,18 @@ def demo(
     scan: Annotated[Path | None, typer.Option(help="Your projections instead of simulated ones.")] = None,
     size: Annotated[str, typer.Option(help="Size of the simulation: normal or small.")] = "normal",
     seed: Annotated[int | None, typer.Option(help="Chest and noise of the simulation.", show_default="3")] = None,
+    settings: SettingsFile = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Simulate, reconstruct and compare; or use your scan."""
     begun = time.perf_counter()
     common.check_demo(size, seed)
+    if settings is not None and scan is None:
+        raise common.config_error("--settings: needs --scan FILE; the simulated scan states its own geometry")
     with _folder(out):
         announce_compilation(quiet=json)
-        outcome = _simulation(size, seed, quiet=json) if scan is None else _measured(scan, quiet=json)
+        outcome = _simulation(size, seed, quiet=json) if scan is None else _measured(scan, settings, quiet=json)
         simulated = outcome.scan if scan is None else None
         _write(out, outcome, simulated, source=scan, seconds=time.perf_counter() - begun)
     if json:
@@ -50,13 +53,14 @@ def _simulation(size: str, seed: int | None, *, quiet: bool) -> "Demonstration":
     return _compared(scan, grid, truth, f"A low-dose thorax, {PHOTONS:,.0f} photons per pixel", quiet=quiet)
 
 
-def _measured(path: Path, *, quiet: bool) -> "Demonstration":
+def _measured(path: Path, settings: Path | None, *, quiet: bool) -> "Demonstration":
     import math
 
     from raymend.demonstration import user_grid
 
-    scan = load_scan(path)
-    grid = user_grid(scan)
+    stated = load_stated(settings)
+    scan = load_scan(path, stated)
+    grid = stated.grid(scan.geometry) if stated.settings.grid.given() else user_grid(scan)
     common.check_memory(math.prod(grid.shape), scan.values.numel(), volumes=12)
     return _compared(scan, grid, None, path.name, quiet=quiet)
 

@@ -19,6 +19,7 @@ _OPTIONS = {
     "state pitch=": "state --pitch MM",
     "pass air= with the count without an object (--log on the command line)": "use --log --photons N",
     "pass air=": "use --log --photons N",
+    "pass geometry=": "state it with --settings FILE.toml",
     "pass limited_angle=True (--limited-angle)": "pass --limited-angle",
 }
 

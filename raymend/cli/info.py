@@ -7,19 +7,21 @@ from typing import Annotated, Any
 import typer
 
 from raymend.cli import common
-from raymend.cli.common import Debug, Json
+from raymend.cli.common import Debug, Json, SettingsFile
 from raymend.cli.guard import one_line
+from raymend.cli.loading import load_stated
 
 
 def info(
     file: Annotated[Path, typer.Argument(help="A scan, a volume, or a folder of DICOM slices.")],
+    settings: SettingsFile = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Say what a file is, its geometry as understood, and what looks wrong."""
     from recon.io import describe
 
-    content = describe(file)
+    content = describe(file) if settings is None else describe(file, reader=load_stated(settings).scan)
     if json:
         common.print_json(content)
         return
@@ -31,7 +33,8 @@ def info(
     else:
         print("\nnothing looks wrong")
     if content["holds"] == "scan":
-        print(f"next: raymend reconstruct {file} -o image.nii.gz")
+        also = "" if settings is None else f" --settings {settings}"
+        print(f"next: raymend reconstruct {file} -o image.nii.gz{also}")
 
 
 def _lines(content: Mapping[str, Any], indent: str = "") -> Iterator[str]:

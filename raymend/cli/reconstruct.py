@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from raymend.cli import common
-from raymend.cli.common import Debug, Device, Json
+from raymend.cli.common import Debug, Device, Json, SettingsFile
 from raymend.cli.guard import INTERRUPTED, TERMINATED, noticed, terminated
-from raymend.cli.loading import load_scan
+from raymend.cli.loading import load_scan, load_stated
 from raymend.cli.progress import announce_compilation, progress
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from raymend.reconstruction import Settings
+    from raymend.settings import ReconstructionTable, Stated
     from recon import Scan, VolumeGrid
     from recon.iterative import Solution
 
@@ -41,9 +42,18 @@ def reconstruct(
         str | None, typer.Option(help="Voxel step in mm: one or z,y,x.", show_default="detector pitch at the axis")
     ] = None,
     window: Annotated[
-        str, typer.Option(help="Filter of fbp and fdk: ram-lak, shepp-logan, cosine, hamming or hann.")
-    ] = "ram-lak",
-    cutoff: Annotated[float, typer.Option(help="Highest frequency the filter keeps, as a share of Nyquist's.")] = 1.0,
+        str | None,
+        typer.Option(
+            help="Filter of fbp and fdk: ram-lak, shepp-logan, cosine, hamming or hann.", show_default="ram-lak"
+        ),
+    ] = None,
+    cutoff: Annotated[
+        float | None,
+        typer.Option(help="Highest frequency the filter keeps, as a share of Nyquist's.", show_default="1"),
+    ] = None,
+    padding: Annotated[
+        str | None, typer.Option(help="Cut-off projections: zero, or edge to continue them.", show_default="zero")
+    ] = None,
     iterations: Annotated[
         int | None, typer.Option(help="Iterations of cgls, sirt, os-sart.", show_default="15, 100, 10")
     ] = None,
@@ -57,35 +67,43 @@ def reconstruct(
         str | None, typer.Option(help="Detector offset along u in mm, or find to search for the rotation axis.")
     ] = None,
     pitch: Annotated[float | None, typer.Option(help="Pixel step in mm, for files that do not state it.")] = None,
-    log: Annotated[bool, typer.Option("--log", help="The file holds raw counts: take the logarithm.")] = False,
+    log: Annotated[bool | None, typer.Option("--log", help="The file holds raw counts: take the logarithm.")] = None,
     photons: Annotated[float | None, typer.Option(help="With --log: the count without an object.")] = None,
     limited_angle: Annotated[
-        bool, typer.Option("--limited-angle", help="Let fbp and fdk work on too short an arc.")
-    ] = False,
+        bool | None, typer.Option("--limited-angle", help="Let fbp and fdk work on too short an arc.")
+    ] = None,
+    settings: SettingsFile = None,
+    write_settings: Annotated[
+        Path | None, typer.Option(help="Write the settings that were used, to repeat the run with --settings.")
+    ] = None,
     state: Annotated[Path | None, typer.Option(help="Where Ctrl-C leaves the state of an iterative method.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on from a state that --state wrote.")] = None,
-    device: Device = "cpu",
+    device: Device = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Reconstruct a scan and write the volume."""
-    from raymend.reconstruction import Settings
-
+    stated = load_stated(settings, pitch=pitch, log=log, photons=photons).overridden(
+        grid={"shape": common.parse_shape(shape), "spacing": common.parse_spacing(spacing)},
+        reconstruction={
+            "method": method, "window": window, "cutoff": cutoff, "padding": padding, "limited_angle": limited_angle,
+            "iterations": iterations, "unit": unit, "window_hu": common.parse_window(window_hu), "device": device,
+        },
+    )  # fmt: skip
+    told = stated.settings.reconstruction
     job = _Job(
-        source=scan, output=output, unit=common.parse_unit(unit, output), window=common.parse_window(window_hu),
-        state=state, resume=resume, json=json,
+        source=scan, output=output, unit=common.parse_unit(told.unit, output), window=told.window_hu,
+        state=state, resume=resume, settings=settings, record=write_settings, json=json,
     )  # fmt: skip
     job.check()
-    common.check_device(device)
-    common.check_iterations(iterations)
-    wanted, step = common.parse_shape(shape), common.parse_spacing(spacing)
+    common.check_device(told.device or "cpu")
+    common.check_iterations(told.iterations)
     announce_compilation(quiet=json)
-    data = load_scan(scan, centre=centre, pitch=pitch, log=log, photons=photons)
-    settings = Settings(
-        method=_method(method, data), window=window, cutoff=cutoff, limited_angle=limited_angle, iterations=iterations
-    )
-    grid = _grid(data, wanted, step)
-    job.run(data, grid, settings)
+    data = load_scan(scan, stated, centre=centre)
+    chosen = _chosen(told, data)
+    grid = _grid(data, stated)
+    job.run(data, grid, chosen)
+    job.keep(data, grid, chosen, stated)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +116,8 @@ class _Job:
     window: tuple[float, float] | None
     state: Path | None
     resume: Path | None
+    settings: Path | None
+    record: Path | None
     json: bool
 
     def check(self) -> None:
@@ -106,10 +126,18 @@ class _Job:
 
         picture = volume_suffix(self.output) == ".png"
         if self.window is not None and not picture:
-            raise common.config_error("--window-hu: only a .png needs a grey range; other formats keep the values")
-        common.check_output(self.output, [self.source, *([self.resume] if self.resume else [])])
-        if self.state is not None:
-            common.check_output(self.state, [self.source, self.output])
+            raise common.config_error(
+                "--window-hu, or window_hu in the settings: only a .png needs a grey range; leave it out"
+            )
+        inputs = [path for path in (self.source, self.resume, self.settings) if path is not None]
+        common.check_output(self.output, inputs)
+        if self.state is not None:  # a state may go where the earlier one was
+            common.check_output(self.state, [self.output, *(path for path in inputs if path != self.resume)])
+        if self.record is not None:
+            from raymend.settings import writer
+
+            writer()
+            common.check_output(self.record, [self.output, *inputs, *([self.state] if self.state else [])])
 
     def run(self, scan: "Scan", grid: "VolumeGrid", settings: "Settings") -> None:
         """Reconstruct, write and report."""
@@ -127,6 +155,16 @@ class _Job:
         self._stop_if_interrupted(solution)
         self._write(image, scan, grid)
         self._report(image, scan, grid, settings, solution, time.perf_counter() - begun)
+
+    def keep(self, scan: "Scan", grid: "VolumeGrid", settings: "Settings", stated: "Stated") -> None:
+        """Write the settings that were used, where that is asked for."""
+        if self.record is None:
+            return
+        from raymend.settings import used_settings, write_settings
+
+        unit = "hu" if self.unit == "HU" else "mm"
+        table = _used(settings, unit, self.window, stated.settings.reconstruction.device)
+        write_settings(self.record, used_settings(scan, grid, table, stated=stated))
 
     def _stop_if_interrupted(self, solution: "Solution | None") -> None:
         from recon import Status
@@ -200,16 +238,35 @@ def _method(name: str | None, scan: "Scan") -> str:
     return chosen
 
 
-def _grid(
-    scan: "Scan", shape: int | tuple[int, int, int] | None, spacing: float | tuple[float, float, float] | None
-) -> "VolumeGrid":
+def _chosen(told: "ReconstructionTable", scan: "Scan") -> "Settings":
+    """Choose the method, and leave what is not stated to it."""
+    from raymend.reconstruction import Settings
+
+    options = told.given("window", "cutoff", "padding", "limited_angle", "iterations")
+    return Settings(method=_method(told.method, scan), **options)
+
+
+def _used(
+    settings: "Settings", unit: str, window: tuple[float, float] | None, device: str | None
+) -> "ReconstructionTable":
+    """State what a method used, and leave out what it does not read."""
+    from raymend.settings import ReconstructionTable
+
+    names = () if settings.limit else ("window", "cutoff", "padding", "limited_angle")
+    told: dict[str, Any] = {name: getattr(settings, name) for name in names}
+    if settings.limit:
+        told["iterations"] = settings.limit
+    return ReconstructionTable(method=settings.method, unit=unit, window_hu=window, device=device or "cpu", **told)
+
+
+def _grid(scan: "Scan", stated: "Stated") -> "VolumeGrid":
     """Choose the grid and refuse one that memory cannot hold."""
     import math
 
-    from recon.field_of_view import grid_of, warn_outside
+    from recon.field_of_view import warn_outside
 
-    grid = grid_of(scan.geometry, shape=shape, spacing=spacing)
-    if shape is not None or spacing is not None:
+    grid = stated.grid(scan.geometry)
+    if stated.settings.grid.given():
         warn_outside(scan.geometry, grid)
     common.check_memory(math.prod(grid.shape), scan.values.numel())
     return grid

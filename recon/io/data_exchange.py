@@ -13,8 +13,14 @@ from recon.io.hdf5 import open_hdf5, read_dataset, text_of
 from recon.io.raw import RawScan, geometry_shape
 
 
-def read_data_exchange(path: Path, limit: int, pitch: tuple[float, float] | None) -> RawScan:
+def read_data_exchange(path: Path, limit: int, pitch: tuple[float, float] | None, *, geometry: bool = True) -> RawScan:
     """Read `/exchange` as parallel rays whose axis is in the detector's middle until it is searched for.
+
+    Args:
+        path: the file.
+        limit: most bytes of one array.
+        pitch: pixel step in mm.
+        geometry: read the angles; False where the caller states a geometry.
 
     Raises:
         FormatError: missing data or angles, other axes than (theta, y, x), or another unit of angle.
@@ -23,19 +29,25 @@ def read_data_exchange(path: Path, limit: int, pitch: tuple[float, float] | None
         values = read_dataset(file, "exchange/data", limit)
         _check_order(path, file["exchange/data"])
         flats, darks = (_optional(file, f"exchange/{name}", limit) for name in ("data_white", "data_dark"))
-        angles = _angles(file, path, limit)
-    detector = Detector(shape=geometry_shape(str(path), values), pitch=pitch or (1.0, 1.0))
+        angles = _angles(file, path, limit) if geometry else None
     doubt = "pixel size: expected it in the file, got none; taken as 1 mm, state pitch="
     return RawScan(
         where=str(path),
         values=values,
         counts=True,
-        geometry=ParallelBeam(angles=tuple(float(a) for a in angles), detector=detector),
+        geometry=None if angles is None else _parallel(path, values, angles, pitch or (1.0, 1.0)),
         flats=flats,
         darks=darks,
         notes=["read as Data Exchange, parallel rays"],
         doubts=[] if pitch else [doubt],
     )
+
+
+def _parallel(
+    path: Path, values: NDArray[Any], angles: NDArray[np.float64], pitch: tuple[float, float]
+) -> ParallelBeam:
+    detector = Detector(shape=geometry_shape(str(path), values), pitch=pitch)
+    return ParallelBeam(angles=tuple(float(a) for a in angles), detector=detector)
 
 
 def _optional(file: Any, name: str, limit: int) -> NDArray[Any] | None:

@@ -3,6 +3,7 @@
 import math
 import os
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,12 +21,15 @@ from recon.scan import Scan
 _TRUNCATED: Final = 0.05  # share of the largest line integral that the detector's edge may see
 
 
-def describe(path: str | os.PathLike[str], *, max_bytes: int | None = None) -> dict[str, Any]:
+def describe(
+    path: str | os.PathLike[str], *, max_bytes: int | None = None, reader: Callable[..., Scan] | None = None
+) -> dict[str, Any]:
     """Read a file and say what was understood, for `raymend info`.
 
     Args:
         path: a scan, a volume, or a folder of DICOM slices.
         max_bytes: largest array to make.
+        reader: reads a scan in the place of `read_scan`, called with path and `max_bytes=`.
 
     Returns:
         Plain values: file, kind, size, shape, range, geometry or grid, calibration, provenance, and `warnings`, a
@@ -38,7 +42,7 @@ def describe(path: str | os.PathLike[str], *, max_bytes: int | None = None) -> d
     kind = "dicom" if given.is_dir() else detect(regular_file(given))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", CTWarning)
-        found = _scan_or_volume(given, kind, max_bytes)
+        found = reader(given, max_bytes=max_bytes) if reader else _scan_or_volume(given, kind, max_bytes)
     said = [str(item.message) for item in caught if issubclass(item.category, CTWarning)]
     size = "folder" if given.is_dir() else in_words(given.stat().st_size)
     head = {"file": given.name, "kind": kind, "size": size}

@@ -1,6 +1,7 @@
 """What a reader found in a file, before it becomes a scan."""
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,6 +14,8 @@ from recon.geometry import ScanGeometry
 from recon.io.volume import as_float32
 from recon.scan import Calibration, Scan
 from recon.sinogram.preprocess import line_integrals
+
+StatedGeometry = ScanGeometry | Callable[[tuple[int, int, int]], ScanGeometry]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -121,8 +124,14 @@ def real(where: str, array: NDArray[Any]) -> torch.Tensor:
     return torch.from_numpy(np.array(array, dtype=np.float64, order="C"))
 
 
-def with_geometry(raw: RawScan, geometry: ScanGeometry | None) -> RawScan:
+def stated(geometry: StatedGeometry, shape: tuple[int, ...]) -> ScanGeometry:
+    """Return the caller's geometry, made for data of (view, row, column) where it is a function of that."""
+    return geometry if isinstance(geometry, ScanGeometry) else geometry((shape[0], shape[1], shape[2]))
+
+
+def with_geometry(raw: RawScan, geometry: StatedGeometry | None) -> RawScan:
     """Put the caller's geometry in the place of the file's."""
     if geometry is None:
         return raw
-    return replace(raw, geometry=geometry, notes=[*raw.notes, "geometry stated by the caller"], doubts=[])
+    made = stated(geometry, raw.views().shape)
+    return replace(raw, geometry=made, notes=[*raw.notes, "geometry stated by the caller"], doubts=[])

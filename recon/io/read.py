@@ -6,7 +6,6 @@ from pathlib import Path
 
 from recon import checks
 from recon.errors import ConfigError, CTWarning, FormatError
-from recon.geometry import ScanGeometry
 from recon.grid import VolumeGrid
 from recon.io.data_exchange import read_data_exchange
 from recon.io.detect import SCANS, VOLUMES, detect, expect
@@ -17,7 +16,7 @@ from recon.io.matlab import read_matlab
 from recon.io.nifti import read_nifti
 from recon.io.npy import read_npy
 from recon.io.npz import read_npz_scan, read_npz_volume
-from recon.io.raw import RawScan, check_axes, to_scan, with_geometry
+from recon.io.raw import RawScan, StatedGeometry, check_axes, stated, to_scan, with_geometry
 from recon.io.tiff import read_tiff
 from recon.io.volume import Volume, as_float32
 from recon.scan import Scan
@@ -29,7 +28,7 @@ Name = str | os.PathLike[str]
 def read_scan(
     path: Name,
     *,
-    geometry: ScanGeometry | None = None,
+    geometry: StatedGeometry | None = None,
     pitch: float | tuple[float, float] | None = None,
     centre: float | str | None = None,
     air: float | None = None,
@@ -41,7 +40,7 @@ def read_scan(
 
     Args:
         path: the file; its content decides, not its name.
-        geometry: takes the place of the file's.
+        geometry: takes the place of the file's; or a function that makes it from the data's (view, row, column).
         pitch: step between detector pixels (v, u) in mm for files that do not state it; one number for both.
         centre: the detector's u offset in mm, or "find" to search for the axis; None keeps the file's.
         air: count without an object, for counts without flat fields.
@@ -97,10 +96,10 @@ def read_volume(path: Name, *, grid: VolumeGrid | None = None, max_bytes: int | 
 
 
 def _raw(
-    file: Path, kind: str, limit: int, pitch: tuple[float, float] | None, geometry: ScanGeometry | None
+    file: Path, kind: str, limit: int, pitch: tuple[float, float] | None, geometry: StatedGeometry | None
 ) -> RawScan:
     if kind == "data exchange":
-        return read_data_exchange(file, limit, pitch)
+        return read_data_exchange(file, limit, pitch, geometry=geometry is None)
     if kind == "matlab":
         return read_matlab(file, limit)
     if kind == "npz":
@@ -108,15 +107,14 @@ def _raw(
     return RawScan(where=str(file), values=read_npy(file, limit), geometry=None, notes=["read from a bare array"])
 
 
-def _own(file: Path, limit: int, geometry: ScanGeometry | None) -> Scan:
+def _own(file: Path, limit: int, geometry: StatedGeometry | None) -> Scan:
     scan = read_hdf5_scan(file, limit)
     if geometry is None:
         return scan
-    check_axes(str(file), tuple(scan.values.shape), geometry)
+    made = stated(geometry, scan.values.shape)
+    check_axes(str(file), tuple(scan.values.shape), made)
     notes = (*scan.provenance, "geometry stated by the caller")
-    return Scan(
-        geometry=geometry, values=scan.values, weights=scan.weights, calibration=scan.calibration, provenance=notes
-    )
+    return Scan(geometry=made, values=scan.values, weights=scan.weights, calibration=scan.calibration, provenance=notes)
 
 
 def _noted(scan: Scan, file: Path) -> Scan:
