@@ -9,7 +9,9 @@ from torch import Tensor
 
 from recon import checks
 from recon.errors import ConfigError
-from recon.geometry import ConeBeam, ScanGeometry
+from recon.geometry import ScanGeometry
+from recon.geometry.base import across
+from recon.kernels.lines import columns
 
 FEWEST = 20.0  # mean photons below which formula (V) is not trusted
 
@@ -73,16 +75,17 @@ class Dose:
 
 
 def relative_fan(geometry: ScanGeometry) -> Tensor:
-    """Return per column the fan angle (the distance from the middle for parallel rays) over the largest one."""
-    if isinstance(geometry, ConeBeam):
-        fan = geometry.fan_angles()
+    """Return per column the fan angle (the distance from the axis for parallel rays) over the largest one."""
+    source, centre, v, u = geometry.rays()[:1].unbind(1)
+    along, bend = columns(geometry, u, across(centre - source, v))
+    if geometry.parallel:
+        fan = ((centre + along[:, None] * u) * u).sum(1)
     else:
-        source, centre, _, u = geometry.rays()[0]
-        columns = geometry.detector.shape[1]
-        fan = (torch.arange(columns, dtype=torch.float64) - (columns - 1) / 2) * float(u.norm())
-        if not geometry.parallel:
-            ratio = fan / float((centre - source).norm())
-            fan = ratio if geometry.arc_detector else ratio.atan()
+        ahead = across(centre - source, v)
+        rays = ahead + along[:, None] * u + bend[:, None] * ahead
+        towards = across(-source, v)
+        sideways = across(u, towards)
+        fan = torch.atan2((rays * sideways).sum(1) / sideways.norm(), (rays * towards).sum(1) / towards.norm())
     return fan / fan.abs().max().clamp_min(1e-12)
 
 

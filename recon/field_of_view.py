@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from recon.errors import CTWarning
-from recon.geometry.base import ScanGeometry
+from recon.geometry.base import ScanGeometry, across
+from recon.geometry.coverage import coverage
 from recon.geometry.free import FreeBeam
 from recon.grid import VolumeGrid
 
-_TURN_GAP = math.radians(20)  # a full turn may miss this much, or one step where the views are sparse
 _HEIGHTS = 1025  # positions along the axis at which coverage is counted
 
 
@@ -119,7 +119,7 @@ def pitch_at_axis(geometry: ScanGeometry) -> tuple[float, float]:
     source, centre, v, u = geometry.rays().unbind(1)
     shrink = torch.ones(len(geometry), dtype=torch.float64)
     if not geometry.parallel:
-        shrink = source[:, 1:].norm(dim=1) / (centre - source).norm(dim=1)
+        shrink = source[:, 1:].norm(dim=1) / _depth(centre - source, v, u)
     return float((v.norm(dim=1) * shrink).median()), float((u.norm(dim=1) * shrink).median())
 
 
@@ -172,12 +172,19 @@ def _axis_heights(geometry: ScanGeometry) -> tuple[Tensor, Tensor]:
 
 def _column_of_axis(geometry: ScanGeometry) -> float:
     """Return the column, counted from the detector's middle, in whose ray the axis lies: the median over the views."""
-    source, centre, _, u = geometry.rays().unbind(1)
+    source, centre, v, u = geometry.rays().unbind(1)
     column = -_cross(source, centre) / _cross(source, u)
     if geometry.arc_detector:
-        steps = (centre - source).norm(dim=1) / u.norm(dim=1)
+        steps = across(centre - source, v).norm(dim=1) / u.norm(dim=1)
         column = (column / steps).atan() * steps
     return float(column.median())
+
+
+def _depth(reach: Tensor, v: Tensor, u: Tensor) -> Tensor:
+    """Return the distance along the normal of the detector, per view."""
+    normal = torch.linalg.cross(v, u)
+    depth: Tensor = (reach * normal).sum(1).abs() / normal.norm(dim=1)
+    return depth
 
 
 def _cross(a: Tensor, b: Tensor) -> Tensor:
@@ -189,11 +196,11 @@ def _ray(geometry: ScanGeometry, row: float, column: float) -> tuple[Tensor, Ten
     """Return a point and the direction, per view, of the ray `row` and `column` steps from the detector's middle."""
     source, centre, v, u = geometry.rays().unbind(1)
     if geometry.arc_detector:
-        away = centre - source
+        away = across(centre - source, v)
         radius = away.norm(dim=1, keepdim=True)
         length = u.norm(dim=1, keepdim=True)
         gamma = column * length / radius
-        pixel = source + away * gamma.cos() + u * (radius / length) * gamma.sin() + row * v
+        pixel = centre + away * (gamma.cos() - 1) + u * (radius / length) * gamma.sin() + row * v
     else:
         pixel = centre + row * v + column * u
     return (pixel, source) if geometry.parallel else (source, pixel - source)
@@ -207,6 +214,4 @@ def _azimuths(geometry: ScanGeometry) -> Tensor:
 
 def _full_turn(geometry: ScanGeometry) -> bool:
     """Tell whether the views surround the object."""
-    angles = (_azimuths(geometry) % (2 * math.pi)).sort().values
-    gaps = torch.diff(angles, append=angles[:1] + 2 * math.pi)
-    return float(gaps.max()) <= max(_TURN_GAP, 1.01 * 2 * math.pi / len(geometry))
+    return len(geometry) > 1 and coverage(_azimuths(geometry)).full

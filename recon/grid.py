@@ -57,7 +57,7 @@ class VolumeGrid:
         return replace(self, shape=tuple(shape), centre=tuple(centre))  # type: ignore[arg-type]
 
     def resampled(self, spacing: float | Sequence[float]) -> "VolumeGrid":
-        """Return a grid that covers at least the same box with another spacing."""
+        """Return a grid of another spacing that covers the same box, to half a voxel at each face."""
         steps = checks.lengths("spacing", spacing, 3, error=GeometryError)
         shape = tuple(max(1, round(length / step)) for length, step in zip(self.extent, steps, strict=True))
         return replace(self, shape=shape, spacing=steps)  # type: ignore[arg-type]

@@ -1,55 +1,16 @@
 """Weights that make every ray count once: view steps, cosine, Parker and offset detector."""
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from recon.errors import GeometryError
 from recon.geometry import ConeBeam, ParallelBeam
+from recon.geometry.coverage import Coverage, coverage
 
-_GAP = 4.0  # a gap this many times the median is a missing arc, not uneven sampling
-_CENTRED = 0.05  # an offset below this share of the half width leaves (nearly) every ray its opposite
-
-
-@dataclass(frozen=True)
-class Coverage:
-    """How the views of a scan cover the circle.
-
-    Args:
-        steps: angle in rad that each view stands for (view,).
-        full: the views close the circle.
-        span: covered arc in rad.
-        start: the angle in rad at which an open arc begins.
-    """
-
-    steps: Tensor
-    full: bool
-    span: float
-    start: float
-
-
-def coverage(angles: tuple[float, ...], *, half_turn: bool = False) -> Coverage:
-    """Find the arc that views cover and the share of it that each view stands for.
-
-    Views may be uneven, unordered or repeated; the steps of a closed circle sum to the circle, which is π if
-    opposite views are the same (`half_turn`).
-    """
-    circle = math.pi if half_turn else 2 * math.pi
-    turned, order = torch.tensor(angles, dtype=torch.float64).remainder(circle).sort()
-    gaps = torch.cat([turned.diff(), turned[:1] + circle - turned[-1:]])
-    apart = gaps[gaps > 1e-9 * circle]
-    if len(apart) < 2:
-        raise GeometryError(f"angles: expected at least 2 different views, got {len(angles)} at one angle")
-    typical, widest = float(apart.median()), int(gaps.argmax())
-    full = float(gaps[widest]) <= _GAP * typical
-    if not full:
-        gaps[widest] = typical
-    steps = torch.empty_like(gaps)
-    steps[order] = (gaps + gaps.roll(1)) / 2
-    start = 0.0 if full else float(turned[(widest + 1) % len(turned)])
-    return Coverage(steps=steps, full=full, span=float(gaps.sum()), start=start)
+_CLOSE = 0.05  # an offset below this share of the half width leaves a short scan (nearly) every ray it needs
+_BLEND = (0.2, 50)  # a half-fan's weight leaves 1/2 over this share of the shared columns, and this many at least
 
 
 def redundancy(geometry: ParallelBeam | ConeBeam, *, limited_angle: bool = False) -> Tensor:
@@ -66,7 +27,7 @@ def redundancy(geometry: ParallelBeam | ConeBeam, *, limited_angle: bool = False
         GeometryError: too short an arc (with the missing degrees), or an offset detector without a full turn.
     """
     if is_half_fan(geometry):
-        return _half_fan(geometry, limited_angle)
+        return _half_fan(geometry)
     if isinstance(geometry, ParallelBeam):
         return _parallel(geometry, limited_angle)
     turn, fan = coverage(geometry.angles), geometry.fan_angles()
@@ -83,6 +44,8 @@ def _parallel(geometry: ParallelBeam, limited_angle: bool) -> Tensor:
 
 
 def _short_scan(geometry: ConeBeam, turn: Coverage, fan: Tensor, limited_angle: bool) -> Tensor:
+    if _shift(geometry) > _CLOSE:
+        _refuse_short(2 * math.pi - turn.span, "a full turn for an offset detector", limited_angle)
     missing = math.pi + 2 * float(fan.abs().max()) - turn.span
     if missing > 1e-6 + float(turn.steps.median()):
         _refuse_short(missing, "a half turn and the fan angle", limited_angle)
@@ -123,34 +86,43 @@ def _progress(geometry: ConeBeam, turn: Coverage) -> Tensor:
     return (since + float(turn.steps.median()) / 2)[:, None]
 
 
-def _half_fan(geometry: ParallelBeam | ConeBeam, limited_angle: bool) -> Tensor:
-    """Blend a laterally shifted detector with its opposite over the columns both see.
+def _half_fan(geometry: ParallelBeam | ConeBeam) -> Tensor:
+    """Share the lines that both sides of a shifted detector see; the others were seen once and count once.
+
+    The weights of opposite rays sum to 1 and blend smoothly to 0 and 1 next to the columns that one side sees.
 
     Source:
-        Wang 2002, Medical Physics 29(7): 1634-1636.
+        Wang 2002, Medical Physics 29(7): 1634-1636; narrower over many shared columns, to waste fewer photons.
     """
     turn = coverage(geometry.angles)
-    if not turn.full:
-        _refuse_short(2 * math.pi - turn.span, "a full turn for an offset detector", limited_angle)
     angle = geometry.fan_angles() if isinstance(geometry, ConeBeam) else geometry.detector.coordinates()[1]
     side = 1.0 if geometry.detector.offset[1] > 0 else -1.0
     shared = float((-side * angle).max())
     if shared <= 0:
         raise GeometryError("offset: the detector does not see the rotation axis; no view pair overlaps")
-    ramp = (side * angle / shared).clamp(-1, 1)
-    weights = (torch.sin(math.pi / 2 * ramp) + 1) / 2
+    place = (side * angle / shared).clamp(-1, 1)
+    weights = (1 + _step(place, int((side * angle < shared).sum()) // 2)) / 2
     return (turn.steps[:, None] * weights[None])[:, None, :]
 
 
-def is_half_fan(geometry: ParallelBeam | ConeBeam) -> bool:
-    """Tell a scan whose detector sees one side of the object per view from one that sees all but a few columns.
+def _step(place: Tensor, columns: int) -> Tensor:
+    """Rise from -1 to 1 as `place` does: by a sine over few shared columns, with a long flat middle over many."""
+    blend = max(_BLEND[0], _BLEND[1] / columns)
+    if blend > 0.5:
+        return torch.sin(math.pi / 2 * place)
+    rise = ((place.abs() - (1 - blend)) / blend).clamp(0, 1)
+    return place.sign() * rise**2 * (3 - 2 * rise)
 
-    A half turn of parallel rays sees every line once whatever the offset.
-    """
+
+def is_half_fan(geometry: ParallelBeam | ConeBeam) -> bool:
+    """Tell a full turn with a shifted detector, in which some lines are seen twice and some once."""
+    return abs(geometry.detector.offset[1]) > 0.01 * geometry.detector.pitch[1] and coverage(geometry.angles).full
+
+
+def _shift(geometry: ConeBeam) -> float:
+    """Return the offset as a share of the detector's half width."""
     detector = geometry.detector
-    if abs(detector.offset[1]) <= _CENTRED * detector.shape[1] * detector.pitch[1] / 2:
-        return False
-    return isinstance(geometry, ConeBeam) or coverage(geometry.angles).full
+    return abs(detector.offset[1]) / (detector.shape[1] * detector.pitch[1] / 2)
 
 
 def _refuse_short(missing: float, needed: str, limited_angle: bool) -> None:

@@ -206,3 +206,9 @@ def _listed(wanted: list[object], count: int) -> list[int]:
 def select(items: tuple[T, ...], views: "int | slice | Sequence[int] | Tensor") -> tuple[T, ...]:
     """Pick entries per view; refuse an empty pick and numbers out of range."""
     return tuple(items[i] for i in view_numbers(views, len(items)))
+
+
+def across(vectors: Tensor, axis: Tensor) -> Tensor:
+    """Remove from each vector (view, 3) its part along an axis (view, 3)."""
+    unit = axis / axis.norm(dim=1, keepdim=True)
+    return vectors - (vectors * unit).sum(1, keepdim=True) * unit

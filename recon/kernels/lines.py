@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from recon.geometry import ScanGeometry, moved_rays
+from recon.geometry.base import across
 from recon.grid import VolumeGrid
 
 
@@ -42,7 +43,7 @@ def lines(geometry: ScanGeometry, grid: VolumeGrid, poses: Tensor | None = None)
     if poses is not None:
         rays = moved_rays(rays, poses, parallel=geometry.parallel)
     source, centre, v, u = rays.unbind(1)
-    depth = torch.zeros_like(source) if geometry.parallel else _across(centre - source, v)
+    depth = torch.zeros_like(source) if geometry.parallel else across(centre - source, v)
     along, bend = columns(geometry, u, depth)
     spacing = torch.tensor(grid.spacing, dtype=torch.float64)
     return Lines(
@@ -69,10 +70,3 @@ def columns(geometry: ScanGeometry, u: Tensor, depth: Tensor) -> tuple[Tensor, T
     radius, pitch = depth[0].norm(), u[0].norm()
     gamma = steps * pitch / radius
     return gamma.sin() * radius / pitch, gamma.cos() - 1
-
-
-def _across(vectors: Tensor, axis: Tensor) -> Tensor:
-    """Remove from each vector its part along an axis."""
-    unit = axis / axis.norm(dim=1, keepdim=True)
-    across: Tensor = vectors - (vectors * unit).sum(1, keepdim=True) * unit
-    return across

@@ -125,3 +125,21 @@ def test_outside_fraction_warns_only_beyond_the_box() -> None:
         warn_outside(geometry, VolumeGrid(shape=(1, 600, 600)))
     with pytest.warns(CTWarning, match="outside the field of view"):
         warn_outside(geometry, VolumeGrid(shape=(80, 100, 100)))
+
+
+@pytest.mark.parametrize("curve", ["flat", "arc"])
+def test_offsets_leave_the_pitch_at_the_axis_alone(curve: str) -> None:
+    detector = Detector(shape=(21, 400), pitch=(2.0, 2.0), offset=(60.0, 300.0), curve=curve)
+    geometry = ConeBeam.circular(360, detector=detector, source_to_axis=500, source_to_detector=1000)
+    assert pitch_at_axis(geometry) == pytest.approx((1.0, 1.0))
+    angle = 700 / 1000 if curve == "arc" else math.atan(0.7)
+    assert field_of_view(geometry)[0] == pytest.approx(500 * math.sin(angle), rel=1e-3)
+
+
+def test_a_half_fan_that_fbp_accepts_has_the_wide_field() -> None:
+    detector = Detector(shape=(1, 100), pitch=(3.0, 3.0), offset=(0.0, 90.0))
+    full, open_arc = (
+        ConeBeam.circular(360, detector=detector, source_to_axis=500, source_to_detector=1000, arc=math.radians(arc))
+        for arc in (360, 345)
+    )
+    assert field_of_view(open_arc)[0] < 0.5 * field_of_view(full)[0]

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from recon.analytic.filters import filter_rows, ramp_response, window_values
-from recon.analytic.weights import coverage, redundancy
+from recon.analytic.weights import redundancy
 from recon.geometry import ConeBeam, Detector, ParallelBeam
+from recon.geometry.coverage import coverage
 
 
 def short_scan(extra: float = 0.0, views: int = 1440, curve: str = "arc") -> ConeBeam:
