@@ -9,7 +9,8 @@ from torch import Tensor
 
 from recon import checks, kernels
 from recon.analytic.filters import WINDOWS, filter_rows, ramp_response
-from recon.analytic.weights import cosine, is_half_fan, redundancy
+from recon.analytic.truncation import continued, warn_truncation
+from recon.analytic.weights import cosine, redundancy
 from recon.errors import CTWarning, GeometryError
 from recon.geometry import ConeBeam, ParallelBeam, ScanGeometry
 from recon.grid import VolumeGrid
@@ -19,7 +20,6 @@ from recon.scan import Scan
 AnyBeam = ParallelBeam | ConeBeam
 
 PADDINGS = ("zero", "edge")
-_TRUNCATED = 0.05  # an edge column above this share of the largest value means the object leaves the detector
 
 
 def fbp(
@@ -87,10 +87,11 @@ def _reconstruct(scan: Scan, grid: VolumeGrid, window: str, cutoff: float, paddi
     checks.choice("padding", padding, PADDINGS)
     geometry = _supported(scan.geometry)
     geometry.check_grid(grid)
+    checks.fits_memory("volume", math.prod(grid.shape) * scan.values.itemsize)
     weights = _ray_weights(geometry, limited_angle)
     _warn_order(geometry)
     if padding == "zero":
-        _warn_truncation(scan, geometry)
+        warn_truncation(scan)
     geometry, weighted = _widened(geometry, scan.values * weights.to(scan.values))
     filtered = filtered_projections(weighted, geometry, window=window, cutoff=cutoff, padding=padding)
     unit = geometry.source_to_axis if isinstance(geometry, ConeBeam) else 1.0
@@ -114,7 +115,7 @@ def filtered_projections(
     if geometry.arc_detector:
         response = response / geometry.source_to_axis  # type: ignore[union-attr]
     if extra:
-        values = _continued(values, geometry.detector.coordinates()[1], extra)
+        values = continued(values, geometry.detector.coordinates()[1], extra)
     return filter_rows(values, response)[..., extra : extra + columns]
 
 
@@ -138,30 +139,6 @@ def _widened(geometry: AnyBeam, values: Tensor) -> tuple[AnyBeam, Tensor]:
     return replace(geometry, detector=wide), torch.nn.functional.pad(values, sides)
 
 
-def _continued(values: Tensor, positions: Tensor, extra: int) -> Tensor:
-    """Continue rows at both ends as ellipses around the axis, squared values being linear in squared position.
-
-    An ellipse A sqrt(1 - x²/R²) is fitted to the last columns of each row; it ends at no more than twice the
-    distance of the detector's edge, which bounds rows that rise towards the edge.
-    """
-    left = _ellipse(values.flip(-1), -positions.flip(0), extra).flip(-1)
-    return torch.cat([left, values, _ellipse(values, positions, extra)], dim=-1)
-
-
-def _ellipse(values: Tensor, positions: Tensor, extra: int) -> Tensor:
-    """Return `extra` samples beyond the last column."""
-    fitted = max(4, values.shape[-1] // 32)
-    x = (positions**2).to(values)
-    step = positions[-1] - positions[-2]
-    beyond = ((positions[-1] + step * torch.arange(1, extra + 1)) ** 2).to(values)
-    squared = values[..., -fitted:].clamp_min(0) ** 2
-    near = x[-fitted:] - x[-fitted:].mean()
-    fall = -(squared * near).sum(-1, keepdim=True) / (near**2).sum()
-    level = squared.mean(-1, keepdim=True)
-    fall = torch.maximum(fall, level / (3 * x[-1]))
-    return (level - fall * (beyond - x[-fitted:].mean())).clamp_min(0).sqrt()
-
-
 def _supported(geometry: ScanGeometry) -> AnyBeam:
     if not isinstance(geometry, ParallelBeam | ConeBeam):
         raise GeometryError(f"scan: {type(geometry).__name__} has no filtered backprojection; use cgls or sirt")
@@ -183,19 +160,3 @@ def _warn_order(geometry: AnyBeam) -> None:
         found = f"{repeated} repeated view{'s' * (repeated > 1)}" if repeated else "views that are not in order"
         message = f"angles: {found}; each view is weighted by the arc it stands for"
         warnings.warn(message, CTWarning, stacklevel=4)
-
-
-def _warn_truncation(scan: Scan, geometry: AnyBeam) -> None:
-    """Say when the object leaves the detector, which brightens the image towards the edge of the field of view."""
-    peak = float(scan.values.max())
-    edges = torch.stack([scan.values[..., 0], scan.values[..., -1]])
-    if is_half_fan(geometry):  # whose short side always cuts the object
-        edges = edges[1:] if geometry.detector.offset[1] > 0 else edges[:1]
-    cut = float((edges.amax(0) > _TRUNCATED * peak).double().mean()) if peak > 0 else 0.0
-    if cut > 0.01:
-        warnings.warn(
-            f"values: {cut:.0%} of the detector rows are cut off at an edge (above {_TRUNCATED:.0%} of the maximum); "
-            'the object is wider than the field of view, try padding="edge"',
-            CTWarning,
-            stacklevel=4,
-        )

@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 
+from recon.analytic.truncation import cut_share
 from recon.errors import CTError, CTWarning
 from recon.geometry import ConeBeam, ParallelBeam, ScanGeometry
 from recon.io.detect import SCANS, VOLUMES, detect, expect
@@ -132,7 +133,7 @@ def _angle_doubts(angles: tuple[float, ...]) -> list[str]:
     if len(steps) and not ((steps >= 0).all() or (steps <= 0).all()):
         found.append("angles: not in order; check that views and angles belong together")
     if len(steps) > 1 and abs(span - turn) < 1e-6:
-        found.append("angles: the last view repeats the first after a full turn; it counts twice")
+        found.append("angles: the last view repeats the first; FBP shares its weight, iterative methods count it twice")
     return found
 
 
@@ -155,17 +156,8 @@ def _value_doubts(scan: Scan) -> list[str]:
 
 def _coverage_doubts(scan: Scan) -> list[str]:
     """Look for an object that reaches beyond the detector's edges."""
-    values = scan.values
-    if values.shape[2] < 16:
-        return []
-    edges = torch.stack([values[..., :3].mean((1, 2)), values[..., -3:].mean((1, 2))])
-    level = float(values.double().abs().amax()) * _TRUNCATED
-    cut = float((edges > level).any(0).double().mean())
-    return (
-        [f"values: the object reaches the detector's edge in {cut:.0%} of the views; it is truncated"]
-        if cut > 0.02
-        else []
-    )
+    cut = cut_share(scan)
+    return [f"values: {cut:.0%} of the detector rows are cut off; the object is truncated"] if cut > 0.02 else []
 
 
 def _volume_doubts(volume: Volume) -> list[str]:
