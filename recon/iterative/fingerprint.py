@@ -2,9 +2,11 @@
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from recon.iterative.terms import Term, Terms
@@ -24,13 +26,18 @@ def fingerprint(terms: Terms) -> str:
 
 
 def _settings(term: Term) -> Iterable[tuple[str, Any]]:
-    return ((f.name, getattr(term, f.name)) for f in fields(term) if f.init)  # type: ignore[arg-type]
+    """Name what a term is made of; attributes of a plain class count unless they begin with an underscore."""
+    if is_dataclass(term):
+        return ((f.name, getattr(term, f.name)) for f in fields(term) if f.init)
+    return ((name, part) for name, part in sorted(vars(term).items()) if not name.startswith("_"))
 
 
 def _add(digest: Any, part: Any) -> None:
     if isinstance(part, Tensor):
         digest.update(f"{part.dtype}{tuple(part.shape)}".encode())
         digest.update(part.detach().cpu().contiguous().numpy().data)
+    elif isinstance(part, np.ndarray):
+        _add(digest, torch.from_numpy(part))
     elif isinstance(part, LinearOperator):
         digest.update(type(part).__name__.encode())
         for name, inner in sorted(vars(part).items()):

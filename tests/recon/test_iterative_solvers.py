@@ -16,6 +16,7 @@ from recon.iterative import (
     NonNegative,
     OSMomentum,
     Quadratic,
+    SmoothTerm,
     Stop,
     TotalVariation,
     solve,
@@ -358,3 +359,30 @@ def test_solvers_refuse_terms_they_cannot_treat(solver, terms):
 def test_solvers_refuse_settings_that_diverge(make, word):
     with pytest.raises(ConfigError, match=word):
         make()
+
+
+class Pull(SmoothTerm):
+    """A user's own term: ½ strength ‖x - goal‖², a plain class."""
+
+    def __init__(self, goal, strength):
+        self.goal, self.strength, self._cache = goal, strength, object()
+
+    def value(self, x):
+        return 0.5 * self.strength * (x - self.goal).square().sum().double()
+
+    def gradient(self, x):
+        return self.strength * (x - self.goal)
+
+    def curvature(self, x, *, everywhere=False):
+        return torch.full_like(x, self.strength)
+
+
+def test_terms_of_a_plain_class_are_solved_and_resumed():
+    terms = [misfit(), Pull(TRUTH, 2.0)]
+    whole = solve(FISTA(), terms, iterations=6)
+    part = solve(FISTA(), [misfit(), Pull(TRUTH, 2.0)], iterations=3)
+    assert solve(FISTA(), terms, iterations=6, resume=part).image.equal(whole.image)
+    for other in (Pull(TRUTH, 2.5), Pull(TRUTH + 1, 2.0), Pull((TRUTH + 1).numpy(), 2.0)):
+        assert fingerprint([misfit(), other]) != whole.problem
+    with pytest.raises(CheckpointError, match="same data and terms"):
+        solve(FISTA(), [misfit(), Pull(TRUTH, 2.5)], iterations=6, resume=part)
