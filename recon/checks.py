@@ -1,21 +1,26 @@
 """Checks at the boundary: each names the argument, what was expected, what came and what to do."""
 
 import math
+import os
 from collections.abc import Sequence
 from numbers import Integral, Real
+from pathlib import Path
+from typing import TypeGuard
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from recon.errors import ConfigError, CTError, NumericalError, ShapeError
+from recon.errors import ConfigError, CTError, NumericalError, ResourceError, ShapeError
 
 _MIN_LENGTH = 1e-9  # mm; below this a length is a unit mistake or a denormal, not a size
+_SMALL = 1 << 26  # bytes that are not worth asking the system about
+_FALLBACK = 4 << 30  # bytes taken as available where the system does not say
 
 
 def finite(name: str, value: float, *, error: type[CTError] = ConfigError, unit: str = "") -> float:
     """Return a finite real number as float."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+    if not real(value) or not math.isfinite(value):
         raise error(f"{name}: expected a finite number{_in(unit)}, got {value!r}")
     return float(value)
 
@@ -31,7 +36,7 @@ def positive(name: str, value: float, *, error: type[CTError] = ConfigError, uni
 def counts(name: str, value: Sequence[int], length: int, *, error: type[CTError] = ConfigError) -> tuple[int, ...]:
     """Return `length` whole numbers of 1 or more."""
     items = tuple(value) if isinstance(value, Sequence | np.ndarray) else ()
-    if len(items) != length or not all(_whole(n) and n >= 1 for n in items):
+    if len(items) != length or not all(whole(n) and n >= 1 for n in items):
         raise error(f"{name}: expected {length} whole numbers of 1 or more, got {value!r}")
     return tuple(int(n) for n in items)
 
@@ -94,9 +99,59 @@ def all_finite(name: str, value: Tensor) -> Tensor:
     return value
 
 
+def fits_memory(name: str, size: int, *, advice: str = "take fewer or larger voxels, or reconstruct in parts") -> None:
+    """Refuse an array or a job of `size` bytes beyond the available memory, before anything is allocated.
+
+    Raises:
+        ResourceError: more than can be taken; with both numbers.
+    """
+    if size < _SMALL:
+        return
+    free = available_memory()
+    if size > free:
+        raise ResourceError(
+            f"{name}: about {size / 2**30:.1f} GiB of memory needed, {free / 2**30:.1f} GiB available; {advice}"
+        )
+
+
+def available_memory() -> int:
+    """Return the bytes that can be taken without swapping, within the process's container."""
+    known = [n for n in (_meminfo(), _container()) if n is not None]
+    return min(known) if known else _FALLBACK
+
+
+def whole(value: object) -> TypeGuard[int]:
+    """Tell whether a value is a whole number, numpy's included; truth values are none."""
+    return isinstance(value, Integral) and not isinstance(value, bool | np.bool_)
+
+
+def real(value: object) -> TypeGuard[float]:
+    """Tell whether a value is a real number, numpy's included; truth values are none."""
+    return isinstance(value, Real) and not isinstance(value, bool | np.bool_)
+
+
 def _in(unit: str) -> str:
     return f" in {unit}" if unit else ""
 
 
-def _whole(value: object) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool | np.bool_)
+def _meminfo() -> int | None:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError):
+        return _physical()
+
+
+def _physical() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def _container() -> int | None:
+    try:
+        most, used = (Path(f"/sys/fs/cgroup/memory.{name}").read_text().strip() for name in ("max", "current"))
+        return max(0, int(most) - int(used))
+    except (OSError, ValueError):
+        return None

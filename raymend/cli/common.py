@@ -106,15 +106,10 @@ def check_device(device: str) -> str:
 
 def check_memory(voxels: int, values: int, *, volumes: int = 4, sinograms: int = 3) -> None:
     """Refuse a reconstruction that cannot fit into memory, before anything is allocated."""
-    from recon.errors import ResourceError
-    from recon.io.limits import available_memory
+    from recon import checks
 
-    needed, free = 4 * (voxels * volumes + values * sinograms), available_memory()
-    if needed > free:
-        raise ResourceError(
-            f"about {needed / 2**30:.1f} GiB of memory needed, {free / 2**30:.1f} GiB available; take a "
-            "smaller --shape or a larger --spacing"
-        )
+    needed = 4 * (voxels * volumes + values * sinograms)
+    checks.fits_memory("reconstruction", needed, advice="take a smaller --shape or a larger --spacing")
 
 
 def print_json(content: dict[str, Any]) -> None:

@@ -33,7 +33,7 @@ def doctor(json: Json = False, debug: Debug = False) -> None:
 
 def _machine() -> dict[str, Any]:
     from raymend import machine
-    from recon.io.limits import available_memory
+    from recon.checks import available_memory
 
     return {
         "versions": machine.versions(),

@@ -9,10 +9,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from recon.errors import ConfigError, CTError, FormatError, ResourceError
+from recon import checks
+from recon.checks import available_memory
+from recon.errors import (
+    ConfigError,
+    CTError,
+    FormatError,
+    GeometryError,
+    MissingExtraError,
+    ResourceError,
+    ShapeError,
+)
 
 DEFLATE_RATIO = 1100  # deflate cannot pack tighter than 1032 : 1; a larger claim is a lie
-_FALLBACK = 4 << 30  # bytes taken as available where the system does not say
 
 
 def regular_file(path: "str | os.PathLike[str]") -> Path:
@@ -33,20 +42,13 @@ def regular_file(path: "str | os.PathLike[str]") -> Path:
     return given
 
 
-def available_memory() -> int:
-    """Return the bytes that can be taken without swapping, within the process's container."""
-    free = [_meminfo(), _container()]
-    known = [n for n in free if n is not None]
-    return min(known) if known else _FALLBACK
-
-
 def byte_limit(max_bytes: int | None) -> int:
     """Return the largest array a reader may make: `max_bytes`, or half of the available memory."""
     if max_bytes is None:
         return available_memory() // 2
-    if isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < 1:
+    if not checks.whole(max_bytes) or max_bytes < 1:
         raise ConfigError(f"max_bytes: expected a whole number of bytes above 0, got {max_bytes!r}")
-    return max_bytes
+    return int(max_bytes)
 
 
 def check_bytes(where: str, wanted: int, limit: int) -> None:
@@ -88,11 +90,16 @@ def checksum(path: Path) -> str:
 def translated(where: "str | os.PathLike[str]", what: str) -> Iterator[None]:
     """Turn whatever a parser throws at damaged input into one error that names the file.
 
-    Parsers of foreign formats promise no set of exceptions, so all of them are caught here and nowhere else.
+    Parsers of foreign formats promise no set of exceptions, so all of them are caught here and nowhere else. Settings
+    that cannot be used are the file's fault, too: what comes from the caller is checked before.
     """
     name = os.fspath(where)
     try:
         yield
+    except MissingExtraError:
+        raise
+    except (ConfigError, GeometryError, ShapeError) as error:
+        raise FormatError(f"{name}: {error}") from error
     except CTError:
         raise
     except MemoryError as error:
@@ -113,26 +120,3 @@ def _reason(error: Exception) -> str:
     if "filter returned failure" in text or "checksum" in text or "CRC" in text:
         return f"checksum does not match: {text}"
     return text
-
-
-def _meminfo() -> int | None:
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration, ValueError):
-        return _physical()
-
-
-def _physical() -> int | None:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (OSError, ValueError, AttributeError):
-        return None
-
-
-def _container() -> int | None:
-    try:
-        most, used = (Path(f"/sys/fs/cgroup/memory.{name}").read_text().strip() for name in ("max", "current"))
-        return max(0, int(most) - int(used))
-    except (OSError, ValueError):
-        return None

@@ -1,5 +1,6 @@
 """What iterations minimise: a sum of smooth terms, and of terms whose proximal map is known."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -123,7 +124,9 @@ class LeastSquares(SmoothTerm):
     def zeros(self) -> Tensor:
         """Return an image of zeros that fits the operator and the data's batch axes, dtype and device."""
         batch = self.data.shape[: self.data.ndim - len(self.operator.range_shape)]
-        return self.data.new_zeros(*batch, *self.operator.domain_shape)
+        shape = (*batch, *self.operator.domain_shape)
+        checks.fits_memory("volume", math.prod(shape) * self.data.itemsize)
+        return self.data.new_zeros(shape)
 
     def subset(self, views: slice | Sequence[int]) -> "LeastSquares":
         """Return the same term over some of the views (the first axis of the operator's range)."""

@@ -23,6 +23,8 @@ class LinearOperator(ABC):
     `adjoint_error`. Operators are immutable.
     """
 
+    __array_ufunc__ = None  # numpy's numbers leave `factor * operator` to the operator
+
     @property
     @abstractmethod
     def domain_shape(self) -> Shape:
@@ -219,7 +221,7 @@ class Scaled(LinearOperator):
     """A number times an operator."""
 
     def __init__(self, operator: LinearOperator, factor: float) -> None:
-        if isinstance(factor, bool) or not isinstance(factor, int | float):
+        if not checks.real(factor):
             raise ConfigError(
                 f"factor: expected a number, got {type(factor).__name__}; use Diagonal for weights per element"
             )

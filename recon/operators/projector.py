@@ -1,11 +1,12 @@
 """The projector: line integrals of a volume along the rays of a scan, and their exact transpose."""
 
+import math
 from collections.abc import Sequence
 from typing import Self
 
 from torch import Tensor
 
-from recon import kernels
+from recon import checks, kernels
 from recon.errors import ConfigError
 from recon.geometry import ScanGeometry
 from recon.geometry.base import view_numbers
@@ -84,9 +85,11 @@ class Projector(LinearOperator):
         return f"Projector(grid={self.grid!r}, geometry={self.geometry!r}{moved})"
 
     def _forward(self, x: Tensor) -> Tensor:
+        checks.fits_memory("projections", len(x) * math.prod(self.range_shape) * x.itemsize)
         return kernels.find("forward", x)(self.lines, x)
 
     def _adjoint(self, y: Tensor) -> Tensor:
+        checks.fits_memory("volume", len(y) * math.prod(self.domain_shape) * y.itemsize)
         return kernels.find("adjoint", y)(self.lines, y)
 
 
@@ -97,9 +100,9 @@ def subsets(operator: Projector, count: int) -> list[list[int]]:
         Guan and Gordon 1994, Physics in Medicine and Biology 39(11): 2005-2022, here by bit reversal.
     """
     views = len(operator.geometry)
-    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= views:
+    if not checks.whole(count) or not 1 <= count <= views:
         raise ConfigError(f"subsets: expected 1 to {views} subsets of {views} views, got {count!r}")
-    return [list(range(first, views, count)) for first in _spread(count)]
+    return [list(range(first, views, int(count))) for first in _spread(int(count))]
 
 
 def _spread(count: int) -> list[int]:

@@ -6,8 +6,20 @@ import numpy as np
 import pytest
 import torch
 
-from recon import Detector, Gradient, Identity, ParallelBeam, Projector, VolumeGrid, checks, errors
-from recon.errors import ConfigError, CTError, GeometryError, MissingExtraError, NumericalError, ShapeError, Status
+from recon import Detector, Gradient, Identity, ParallelBeam, Projector, Scan, VolumeGrid, checks, errors, fbp
+from recon.errors import (
+    ConfigError,
+    CTError,
+    GeometryError,
+    MissingExtraError,
+    NumericalError,
+    ResourceError,
+    ShapeError,
+    Status,
+)
+from recon.io.limits import byte_limit
+from recon.iterative import cgls
+from recon.operators import LinearOperator, subsets
 from recon.random import generator
 from recon.units import WATER, to_hu, to_mu, water_attenuation
 
@@ -142,3 +154,34 @@ def test_operators_add_only_to_operators() -> None:
         Identity((2, 2)) + 3
     with pytest.raises(ShapeError, match="shape: expected 3 whole numbers"):
         Gradient((4, 4))
+
+
+def test_seeds_factors_and_counts_may_be_numpys() -> None:
+    x = torch.rand(2, 3, generator=generator(np.int64(3)))  # type: ignore[arg-type]
+    assert x.equal(torch.rand(2, 3, generator=generator(3)))
+    a = Identity((2, 3))
+    for twice in (a * np.float32(2), np.float32(2) * a, a * np.int64(2)):
+        assert isinstance(twice, LinearOperator)
+        assert (twice @ x).equal(2 * x)
+    detector = Detector(shape=(1, 8))
+    whole = Projector(grid=VolumeGrid(shape=(1, 4, 4)), geometry=ParallelBeam.circular(6, detector=detector))
+    assert subsets(whole, np.int64(2)) == subsets(whole, 2)  # type: ignore[arg-type]
+    assert byte_limit(np.int64(100)) == 100  # type: ignore[arg-type]
+    for wrong in (True, np.bool_(True)):
+        for refuses in (generator, a.__mul__, lambda count: subsets(whole, count), byte_limit):
+            with pytest.raises(ConfigError):
+                refuses(wrong)  # type: ignore[operator]
+
+
+def test_what_memory_cannot_hold_is_refused_before_it_is_taken() -> None:
+    """Case 60: the numbers and what to do; 20000 cubed in float32 are 29.1 TiB."""
+    grid = VolumeGrid(shape=(20_000, 20_000, 20_000), spacing=0.01)
+    geometry = ParallelBeam.circular(6, detector=Detector(shape=(1, 8)))
+    scan = Scan(geometry=geometry, values=torch.zeros(geometry.shape))
+    projector = Projector.of(scan, grid)
+    says = r"volume: about 29802\.3 GiB of memory needed, [\d.]+ GiB available; take fewer or larger voxels"
+    for use in (lambda: projector.T @ scan.values, lambda: fbp(scan, grid), lambda: cgls(scan, grid, iterations=1)):
+        with pytest.raises(ResourceError, match=says):
+            use()
+    checks.fits_memory("small", 1000)
+    assert 1 << 20 < checks.available_memory() < 1 << 50
