@@ -56,7 +56,7 @@ def test_the_poison_is_in_the_cup() -> None:
 def test_a_kernel_that_leaves_a_gap_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu.joseph, "forward_projection", lambda *arguments: None)
     with pytest.raises(AssertionError, match="not close"):
-        agree(lines(*_pair("cone, flat")))
+        agree(lines(*_pair("cone, flat")), dtype=torch.float64)
 
 
 @each_case

@@ -1,5 +1,6 @@
 """Compiled CPU kernels: tensors in, tensors out, checked against `recon.kernels.reference`."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numba
@@ -7,17 +8,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recon.kernels.cpu import joseph, shadow
+from recon.kernels.cpu import cone, joseph, shadow
 from recon.kernels.lines import Lines
 from recon.kernels.maps import Maps
 
+Kernel = Callable[[Lines, Tensor], Tensor]
+
 __all__ = ["adjoint", "backproject", "forward"]
 
+# Paths faster than the general one: (applies, forward, adjoint), the first that applies is taken.
+_FAST: tuple[tuple[Callable[..., bool], Kernel, Kernel], ...] = ((cone.applies, cone.forward, cone.adjoint),)
 _SLABS_PER_THREAD = 2  # more evens out the load, but every slab visits every ray
 
 
 def forward(lines: Lines, volume: Tensor) -> Tensor:
     """Integrate volumes (batch, z, y, x) along every ray: (batch, view, row, column)."""
+    for applies, fast, _ in _FAST:
+        if applies(lines, volume):
+            return fast(lines, volume)
     out = volume.new_empty(len(volume), *lines.shape)
     joseph.forward_projection(_array(volume), *_arguments(lines), out.numpy())
     return out
@@ -25,6 +33,9 @@ def forward(lines: Lines, volume: Tensor) -> Tensor:
 
 def adjoint(lines: Lines, projections: Tensor) -> Tensor:
     """Spread projections (batch, view, row, column) back over the voxels with the weights of `forward`."""
+    for applies, _, fast in _FAST:
+        if applies(lines, projections):
+            return fast(lines, projections)
     out = projections.new_zeros(len(projections), *lines.grid_shape)
     axis = 0 if lines.grid_shape[0] >= 2 * numba.get_num_threads() else 1
     slabs = min(lines.grid_shape[axis], _SLABS_PER_THREAD * numba.get_num_threads())

@@ -1,0 +1,278 @@
+"""Joseph's projector for cone beams whose detector rows are parallel to z, forward and exact adjoint.
+
+Equal to `recon.kernels.reference` to rounding in float32 (DERIVATIONS.md, section 5). All rows of a detector column
+share their path in the x-y plane; on each line of voxels they read two columns of voxels, blended, at heights that
+are linear in the row. Volumes are therefore kept (y, x, z), projections (view, column, row). Forward jobs own views,
+adjoint jobs tiles of voxel columns; each visits rays in a fixed order, so that threads change no bit.
+"""
+
+import math
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from torch import Tensor
+
+from recon.kernels.cpu.compile import inline, kernel
+from recon.kernels.cpu.resample import BORDER, MARGIN, SCRATCH, add_back, add_lines, aligned, padded
+from recon.kernels.lines import Lines
+
+_TIE = 1 + 1e-9  # as in the twin
+_LEVEL = 1e-7  # voxels by which rows may lean over the whole detector
+_CACHE = 4e5  # bytes of a tile, to leave the second-level cache room for projections
+_VIEWS = 8  # views that share a tile while it is in the cache
+MAIN, P, DP, Q, DQ, LEAP, DLEAP, FLAT, RISE, DRISE, DY, DX = range(12)  # entries of a ray
+
+Array = np.ndarray[Any, Any]
+
+
+def applies(lines: Lines, tensor: Tensor) -> bool:
+    """Tell whether this path takes these rays."""
+    return tensor.dtype == torch.float32 and not lines.parallel and _level(lines) and _ahead(lines) and _shallow(lines)
+
+
+def _level(lines: Lines) -> bool:
+    """Tell whether detector rows are parallel to z, and count upwards."""
+    _, rows, columns = lines.shape
+    lean = lines.v[:, 1:].abs().max() * rows + lines.u[:, 0].abs().max() * columns + lines.depth[:, 0].abs().max()
+    return bool(lean < _LEVEL) and bool((lines.v[:, 0] > 0).all())
+
+
+def _directions(lines: Lines) -> Tensor:
+    """Return the directions (view, column, 2) of rays in the plane, y before x."""
+    middle = (lines.centre - lines.source)[:, None, 1:]
+    along, bend = lines.along[:, None], lines.bend[:, None]
+    return middle + along * lines.u[:, None, 1:] + bend * lines.depth[:, None, 1:]
+
+
+def _ahead(lines: Lines) -> bool:
+    """Tell whether the whole grid and every pixel lie before the source, so that rays sort by angle."""
+    _, y, x = lines.grid_shape
+    corners = torch.tensor([(a, b) for a in (-2, y + 1) for b in (-2, x + 1)], dtype=torch.float64)
+    depth = lines.depth[:, None, 1:]
+    to_corner = ((corners - lines.source[:, None, 1:]) * depth).sum(-1)
+    return bool((to_corner > 0).all()) and bool(((_directions(lines) * depth).sum(-1) > 0).all())
+
+
+def _shallow(lines: Lines) -> bool:
+    """Tell whether no ray crosses more voxels along z than across."""
+    half = (lines.rows - 1) / 2 * lines.v[:, 0].abs()
+    steepest = ((lines.centre - lines.source)[:, 0].abs() + half)[:, None]
+    return bool((steepest <= _directions(lines).abs().amax(-1) * _TIE).all())
+
+
+def rays(lines: Lines) -> tuple[Array, Array]:
+    """Return per (view, column) what its rays share, and per view the source (y, x) and the sense of rotation."""
+    direction, source, spacing = _directions(lines), lines.source[:, None], torch.tensor(lines.spacing)
+    y, x = direction.unbind(-1)
+    along_x = x.abs() > y.abs() * _TIE
+    main, other = torch.where(along_x, x, y), torch.where(along_x, y, x)
+    source_main = torch.where(along_x, source[..., 2], source[..., 1])
+    source_other = torch.where(along_x, source[..., 1], source[..., 2])
+    rise = (lines.centre[:, 0] - (lines.rows - 1) / 2 * lines.v[:, 0] - lines.source[:, 0])[:, None] / main
+    leap = lines.v[:, :1] / main
+    flat = ((direction * spacing[1:]) ** 2).sum(-1) / main**2
+    table = [along_x.double(), source_other - source_main * other / main, other / main]
+    table += [source[..., 0] - source_main * rise, rise, -source_main * leap, leap]
+    table += [flat, rise * spacing[0], leap * spacing[0], y, x]
+    first, last = direction[:, 0], direction[:, -1]
+    sense = torch.sign(first[:, 1] * last[:, 0] - first[:, 0] * last[:, 1])
+    views = torch.cat([lines.source[:, 1:], sense[:, None]], dim=1)
+    return torch.stack(table, dim=-1).contiguous().numpy(), views.numpy()
+
+
+def forward(lines: Lines, volume: Tensor) -> Tensor:
+    """Integrate volumes (batch, z, y, x) along every ray: (batch, view, row, column)."""
+    out = volume.new_empty(len(volume), *lines.shape)
+    nz, ny, nx = lines.grid_shape
+    framed = volume.new_zeros(len(volume), ny + 2, nx + 2, padded(nz))
+    framed[:, 1:-1, 1:-1, MARGIN : MARGIN + nz] = volume.detach().permute(0, 2, 3, 1)
+    views, _, columns = lines.shape
+    threads = numba.get_num_threads()
+    together = max(1, min(_VIEWS, len(volume) * views // (2 * threads)))
+    jobs = len(volume) * -(-views // together)
+    parts = max(1, min(columns // 16, -(-2 * threads // max(1, jobs))))
+    forward_projection(framed.flatten(1).numpy(), *rays(lines), nz, ny, nx, _tile(nz), together, parts, out.numpy())
+    return out
+
+
+def adjoint(lines: Lines, projections: Tensor) -> Tensor:
+    """Spread projections (batch, view, row, column) back over the voxels with the weights of `forward`."""
+    out = projections.new_empty(len(projections), *lines.grid_shape)
+    table, views = rays(lines)
+    _, rows, columns = lines.shape
+    framed = projections.new_empty(len(projections), lines.shape[0], columns, _framed(rows))
+    lay_out(projections.detach().contiguous().numpy(), table, framed.numpy())
+    adjoint_projection(framed.flatten(1).numpy(), table, views, rows, _tile(lines.grid_shape[0]), out.numpy())
+    return out
+
+
+def _framed(rows: int) -> int:
+    length = 2 * BORDER + -(-rows // 16) * 16
+    return length if length % 32 else length + 16
+
+
+def _tile(heights: int) -> int:
+    return max(4, min(16, int(math.sqrt(_CACHE / (4 * padded(heights)))) - 2))
+
+
+@inline
+def before(table, views, view, column, y, x):
+    """Tell whether a ray passes a point on the side from which columns count."""
+    ray = table[view, column]
+    across = ray[DX] * (y - views[view, 0]) - ray[DY] * (x - views[view, 1])
+    return across * views[view, 2] > 0
+
+
+@inline
+def touching(table, views, view, low_y, high_y, low_x, high_x):
+    """Return the range of columns whose rays touch a rectangle, one more at each side."""
+    columns = table.shape[1]
+    least, most = columns, 0
+    for corner in range(4):
+        y = high_y if corner & 1 else low_y
+        x = high_x if corner & 2 else low_x
+        low, high = 0, columns
+        while low < high:
+            middle = (low + high) // 2
+            if before(table, views, view, middle, y, x):
+                low = middle + 1
+            else:
+                high = middle
+        least, most = min(least, low), max(most, low)
+    if columns == 1:
+        return 0, 1
+    return max(0, least - 1), min(columns, most + 1)
+
+
+@inline
+def steps(ray, begin, end, low, high):
+    """Return steps in [begin, end) among which are all with low <= p < high."""
+    p, slope = ray[P], ray[DP]
+    if abs(slope) < 1e-12:
+        return begin, end
+    a, b = (low - p) / slope, (high - p) / slope
+    if a > b:
+        a, b = b, a
+    a, b = min(max(a, begin), float(end)), min(max(b, begin), float(end))
+    return int(math.floor(a)), min(end, int(math.ceil(b)) + 1)
+
+
+@kernel
+def forward_projection(framed, table, views, nz, ny, nx, tile, together, parts, out):
+    """Fill out (batch, view, row, column) from volumes (batch, y + 2, x + 2, z) framed by zeros."""
+    batch, count, rows, columns = out.shape
+    stride = framed.shape[1] // ((ny + 2) * (nx + 2))
+    blocks, lanes = (count + together - 1) // together, (rows + 15) & -16
+    for job_ in numba.prange(batch * blocks * parts):
+        job = np.int64(job_)
+        item, block, part = job // (blocks * parts), job // parts % blocks, job % parts
+        first, last = block * together, min(count, (block + 1) * together)
+        left, right = columns * part // parts, columns * (part + 1) // parts
+        source = framed[item]
+        sums = aligned(together * (right - left) * lanes)
+        scratch = aligned(SCRATCH)
+        one, other = np.empty(tile, np.int64), np.empty(tile, np.int64)
+        share, other_share = np.empty(tile, np.float32), np.empty(tile, np.float32)
+        start, leap = np.empty(tile), np.empty(tile)
+        for y0 in range(0, ny + 1, tile):
+            for x0 in range(0, nx + 1, tile):
+                y1, x1 = min(ny + 1, y0 + tile), min(nx + 1, x0 + tile)
+                for view in range(first, last):
+                    a, b = touching(table, views, view, y0 - 1.0, y1 - 1.0, x0 - 1.0, x1 - 1.0)
+                    for column in range(max(a, left), min(b, right)):
+                        ray = table[view, column]
+                        if ray[MAIN] == 0.0:
+                            k0, k1, p0, p1, sm, sp = max(y0 - 1, 0), min(y1 - 1, ny), x0, x1, nx + 2, 1
+                        else:
+                            k0, k1, p0, p1, sm, sp = max(x0 - 1, 0), min(x1 - 1, nx), y0, y1, 1, nx + 2
+                        k0, k1 = steps(ray, k0, k1, p0 - 1.0, p1 - 1.0)
+                        n = 0
+                        for k in range(k0, k1):
+                            p = ray[P] + ray[DP] * k + 1.0
+                            i = int(math.floor(p))
+                            if p0 <= i < p1:
+                                one[n] = ((k + 1) * sm + i * sp) * stride + MARGIN
+                                other[n] = one[n] + sp * stride
+                                share[n], other_share[n] = 1.0 - (p - i), p - i
+                                start[n], leap[n] = ray[Q] + ray[DQ] * k, ray[LEAP] + ray[DLEAP] * k
+                                n += 1
+                        if n > 0:
+                            at = ((view - first) * (right - left) + column - left) * lanes
+                            sum_ = sums[at : at + lanes]
+                            add_lines(source, one, other, share, other_share, start, leap, n, nz, sum_, scratch)
+        for view in range(first, last):
+            for column in range(left, right):
+                at = ((view - first) * (right - left) + column - left) * lanes
+                measure(table[view, column], sums[at : at + rows])
+            for c0 in range(left, right, 16):
+                for row in range(rows):
+                    for column in range(c0, min(right, c0 + 16)):
+                        out[item, view, row, column] = sums[
+                            ((view - first) * (right - left) + column - left) * lanes + row
+                        ]
+
+
+@inline
+def measure(ray, values):
+    """Multiply the values of a column by the lengths of its rays between two lines of voxels, in mm."""
+    for row in range(np.uint64(len(values))):
+        rise = ray[RISE] + ray[DRISE] * np.float64(row)
+        values[row] *= math.sqrt(ray[FLAT] + rise * rise)
+
+
+@kernel
+def lay_out(projections, table, framed):
+    """Turn projections (batch, view, row, column) into columns between zeros, times the lengths of their rays."""
+    batch, views, rows, columns = projections.shape
+    for job_ in numba.prange(batch * views):
+        job = np.int64(job_)
+        item, view = job // views, job % views
+        for c0 in range(0, columns, 16):
+            c1 = min(columns, c0 + 16)
+            for column in range(c0, c1):
+                framed[item, view, column, :] = 0
+            for row in range(rows):
+                for column in range(c0, c1):
+                    framed[item, view, column, BORDER + row] = projections[item, view, row, column]
+            for column in range(c0, c1):
+                measure(table[view, column], framed[item, view, column, BORDER : BORDER + rows])
+
+
+@kernel
+def adjoint_projection(framed, table, views, rows, tile, out):
+    """Fill out (batch, z, y, x) from what `lay_out` gave."""
+    batch, nz, ny, nx = out.shape
+    count, columns = table.shape[0], table.shape[1]
+    length = framed.shape[1] // (count * columns)
+    tiles_y, tiles_x = (ny + tile - 1) // tile, (nx + tile - 1) // tile
+    stride, wide = (nz + 31) & -16, tile + 2
+    for job_ in numba.prange(batch * tiles_y * tiles_x):
+        job = np.int64(job_)
+        item, y0, x0 = job // (tiles_y * tiles_x), job // tiles_x % tiles_y * tile, job % tiles_x * tile
+        y1, x1 = min(ny, y0 + tile), min(nx, x0 + tile)
+        sums, line, values = aligned(wide * wide * stride), aligned(stride), framed[item]
+        for view in range(count):
+            a, b = touching(table, views, view, y0 - 1.0, float(y1), x0 - 1.0, float(x1))
+            for column in range(a, b):
+                ray = table[view, column]
+                if ray[MAIN] == 0.0:
+                    k0, k1, p0, p1, m0, sm, sp = y0, y1, x0 - 1, x1, y0 - 1, wide, 1
+                else:
+                    k0, k1, p0, p1, m0, sm, sp = x0, x1, y0 - 1, y1, x0 - 1, 1, wide
+                k0, k1 = steps(ray, k0, k1, float(p0), float(p1))
+                at = (view * columns + column) * length + BORDER
+                for k in range(k0, k1):
+                    p = ray[P] + ray[DP] * k
+                    i = int(math.floor(p))
+                    if p0 <= i < p1:
+                        one = ((k - m0) * sm + (i - p0) * sp) * stride
+                        f = np.float32(p - i)
+                        q, leap = ray[Q] + ray[DQ] * k, ray[LEAP] + ray[DLEAP] * k
+                        other = one + sp * stride
+                        add_back(values, at, rows, q, leap, sums, one, other, np.float32(1.0) - f, f, nz, line)
+        for z in range(nz):
+            for y in range(y0, y1):
+                for x in range(x0, x1):
+                    out[item, z, y, x] = sums[((y - y0 + 1) * wide + x - x0 + 1) * stride + z]
