@@ -76,7 +76,7 @@ def _cache_folder() -> str:
     from recon.kernels.cpu import joseph
 
     chosen = getattr(numba.config, "CACHE_DIR", "")
-    kernel = joseph.forward_projection._dispatcher
+    kernel = joseph.forward_projection
     found = getattr(getattr(kernel, "stats", None), "cache_path", None)
     return str(found or chosen or "")
 

@@ -41,3 +41,22 @@ def test_listeners_hear_of_a_compilation_once(monkeypatch: pytest.MonkeyPatch, t
     kernel(values, 4.0)
     assert values.tolist() == [4.0] * 5
     assert heard == ["fill"]
+
+
+def test_another_type_is_announced_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(compile.numba.config, "CACHE_DIR", str(tmp_path))
+    heard: list[str] = []
+    monkeypatch.setattr(compile, "_listeners", [heard.append])
+    for kernel in (compile.kernel(fill), compile.kernel(fill)):  # the second one finds both in the cache
+        kernel(np.zeros(3), 1.0)
+        kernel(np.zeros(3, dtype=np.float32), 1.0)
+    assert heard == ["fill", "fill"]
+
+
+def test_a_cache_folder_of_others_is_not_trusted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(compile.tempfile, "tempdir", str(tmp_path))
+    first = Path(compile._private_cache())
+    assert first.stat().st_mode & 0o077 == 0
+    assert Path(compile._private_cache()) == first
+    first.chmod(0o777)
+    assert Path(compile._private_cache()) != first

@@ -1,10 +1,11 @@
 """Compile with numba, cache the result, and say so when it takes a while."""
 
+import contextlib
 import functools
 import hashlib
 import os
+import stat
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,52 +24,27 @@ def on_compile(listener: Listener) -> None:
     _listeners.append(listener)
 
 
-def kernel(function: Callable[..., Any]) -> "CompiledKernel":
+def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a parallel kernel on first use; later processes read it from the cache."""
-    return CompiledKernel(function)
+    return _jit(function, announced=True, parallel=True)
 
 
 def inline(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a helper that kernels call."""
-    compiled: Callable[..., Any] = _jit(function, inline="never", parallel=False)
-    return compiled
+    return _jit(function, announced=False, inline="never", parallel=False)
 
 
-class CompiledKernel:
-    """A numba function that announces its compilation."""
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._name = function.__name__.strip("_").replace("_", " ")
-        self._dispatcher = _jit(function, parallel=True)
-        self.__doc__ = function.__doc__
-
-    def __call__(self, *arguments: Any) -> Any:
-        """Run, compiling first if these types are new."""
-        if self._is_new(arguments):
-            for listener in _listeners:
-                listener(self._name)
-        return self._dispatcher(*arguments)
-
-    def _is_new(self, arguments: tuple[Any, ...]) -> bool:
-        if not _listeners or not hasattr(self._dispatcher, "get_call_template"):
-            return False
-        types = tuple(numba.typeof(a) for a in arguments)
-        if types in self._dispatcher.overloads:
-            return False
-        cache = getattr(self._dispatcher, "_cache", None)
-        index = getattr(cache, "_cache_file", None)
-        return index is None or not os.path.exists(index._index_path)
-
-
-def _jit(function: Callable[..., Any], **options: Any) -> Any:
+def _jit(function: Callable[..., Any], *, announced: bool, **options: Any) -> Callable[..., Any]:
     compiled = numba.njit(nogil=True, error_model="numpy", **options)(function)
+    make: type[_Cache] = _AnnouncedCache if announced else _Cache
     try:
-        compiled._cache = _Cache(function)
+        compiled._cache = make(function)
     except RuntimeError:  # no folder to cache in: read-only installation without a home
-        os.environ.setdefault("NUMBA_CACHE_DIR", _private_cache())
+        os.environ["NUMBA_CACHE_DIR"] = _private_cache()
         numba.config.reload_config()
-        compiled._cache = _Cache(function)
-    return compiled
+        compiled._cache = make(function)
+    result: Callable[..., Any] = compiled
+    return result
 
 
 class _Cache(FunctionCache):
@@ -78,6 +54,17 @@ class _Cache(FunctionCache):
         return *super()._index_key(sig, codegen), simd.instruction_set(), _toolkit()
 
 
+class _AnnouncedCache(_Cache):
+    """A cache that says when it has nothing, which is when numba starts to compile."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        found = super().load_overload(sig, target_context)
+        if found is None:
+            for listener in _listeners:
+                listener(self._py_func.__name__.strip("_").replace("_", " "))
+        return found
+
+
 @functools.cache
 def _toolkit() -> str:
     """Return a digest of `simd`, which numba does not know to be part of the kernels it is compiled into."""
@@ -85,16 +72,12 @@ def _toolkit() -> str:
 
 
 def _private_cache() -> str:
-    folder = os.path.join(tempfile.gettempdir(), f"raymend-kernels-{os.getuid() if hasattr(os, 'getuid') else 'user'}")
-    os.makedirs(folder, mode=0o700, exist_ok=True)
-    return folder
-
-
-def compile_time(call: Callable[[], Any]) -> float:
-    """Measure the seconds a call takes beyond its second run."""
-    start = time.perf_counter()
-    call()
-    first = time.perf_counter() - start
-    start = time.perf_counter()
-    call()
-    return max(0.0, first - (time.perf_counter() - start))
+    """Return a folder that only this user can write: what lies in it is run."""
+    if not hasattr(os, "getuid"):
+        return tempfile.mkdtemp(prefix="raymend-kernels-")
+    folder = os.path.join(tempfile.gettempdir(), f"raymend-kernels-{os.getuid()}")
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(folder, mode=0o700)
+    found = os.lstat(folder)
+    ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
+    return folder if ours else tempfile.mkdtemp(prefix="raymend-kernels-")
