@@ -4,6 +4,9 @@
 its transpose for one line. Columns carry zeros around them, so that reading clamps instead of testing.
 """
 
+# mypy: disable-error-code="call-arg,var-annotated"
+# Numba passes the first argument of intrinsics, and knows their types.
+
 import math
 
 import numpy as np

@@ -2,7 +2,8 @@
 
 Equal to `recon.kernels.reference.backproject` to rounding. A job owns one line of voxel columns (fixed y); a
 column's heights share what does not depend on z, which for an untilted scanner is the detector column and the
-weight. Values come padded by one zero on each side, so that reading clamps instead of testing.
+weight. Values come padded by one zero on each side, so that reading clamps instead of testing. Such scanners have a
+kernel of their own in float32, `steady_backprojection`, with explicit lanes along z (DERIVATIONS.md, section 5).
 """
 
 import math
@@ -11,6 +12,9 @@ import numba
 import numpy as np
 
 from recon.kernels.cpu.compile import inline, kernel
+from recon.kernels.cpu.resample import MARGIN, SCRATCH, add_lines, aligned
+
+_VIEWS = 16  # views that a tile of voxel columns reads while both are in the cache
 
 
 @inline
@@ -93,3 +97,39 @@ def shadow_backprojection(padded, matrices, arc, scale, shift, middle, rows, col
                     j, share = place(column, columns)
                     total[z] += read(flat[item, view, j * step :], row, share, rows, step, weight)
             out[item, y, x] = total
+
+
+@kernel
+def steady_backprojection(framed, matrices, arc, scale, shift, middle, rows, columns, tile, out):
+    """Fill out (batch, z, y, x) from views (batch, view · column + 2 · row) framed by zeros, none of which tilts."""
+    batch, nz, ny, nx = out.shape
+    views, lanes = len(matrices), (nz + 15) & -16
+    stride = framed.shape[1] // (views * (columns + 2))
+    tiles_y, tiles_x = (ny + tile - 1) // tile, (nx + tile - 1) // tile
+    for job_ in numba.prange(batch * tiles_y * tiles_x):
+        job = np.int64(job_)
+        item, y0, x0 = job // (tiles_y * tiles_x), job // tiles_x % tiles_y * tile, job % tiles_x * tile
+        y1, x1 = min(ny, y0 + tile), min(nx, x0 + tile)
+        sums, scratch, source = aligned(tile * tile * lanes), aligned(SCRATCH), framed[item]
+        one, other = np.empty(_VIEWS, np.int64), np.empty(_VIEWS, np.int64)
+        low, high = np.empty(_VIEWS, np.float32), np.empty(_VIEWS, np.float32)
+        start, slope = np.empty(_VIEWS), np.empty(_VIEWS)
+        for first in range(0, views, _VIEWS):
+            for y in range(y0, y1):
+                for x in range(x0, x1):
+                    n = 0
+                    for view in range(first, min(views, first + _VIEWS)):
+                        row, column, weight = find(matrices, view, 0.0, y, x, arc, scale, shift, middle)
+                        if -1.0 < column < columns:
+                            j, share = place(column, columns)
+                            one[n] = (view * (columns + 2) + j) * stride + MARGIN
+                            other[n] = one[n] + stride
+                            low[n], high[n] = weight * (1.0 - share), weight * share
+                            start[n], slope[n] = row, matrices[view, 0, 0] * math.sqrt(weight)
+                            n += 1
+                    at = ((y - y0) * tile + x - x0) * lanes
+                    add_lines(source, one, other, low, high, start, slope, n, rows, sums[at : at + lanes], scratch)
+        for z in range(nz):
+            for y in range(y0, y1):
+                for x in range(x0, x1):
+                    out[item, z, y, x] = sums[((y - y0) * tile + x - x0) * lanes + z]
