@@ -71,6 +71,27 @@ def test_scanners_that_do_not_tilt_equal_the_twin(case: str, monkeypatch: pytest
     numba.set_num_threads(threads)
 
 
+FLAT_STACKS: dict[str, tuple[Detector, tuple[int, int, int], float]] = {
+    "one slice": (ROW, (1, 17, 141), 1.0),
+    "three slices between rows": (FLAT, (3, 18, 7), 1.0),
+    "columns finer than pixels": (replace(ROW, shape=(1, 99), pitch=(1.0, 0.5)), (1, 9, 33), 1.4),
+    "columns much finer than pixels": (replace(ROW, shape=(1, 99), pitch=(1.0, 0.2)), (1, 9, 20), 1.4),
+}
+
+
+@pytest.mark.parametrize("case", FLAT_STACKS)
+@pytest.mark.usefixtures("poisoned")
+def test_slices_seen_by_parallel_rays_equal_the_twin(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measured: 3e-7 relative in float32."""
+    monkeypatch.setattr(cpu.shadow, "shadow_backprojection", lambda *arguments: None)  # leaves NaN
+    detector, shape, width = FLAT_STACKS[case]
+    geometry = ParallelBeam.circular(36, detector=detector, arc=2 * math.pi)
+    where = maps(geometry, VolumeGrid(shape=shape, spacing=(0.8, 1.0, width), centre=(0.1, -0.7, 1.1)), unit=1.0)
+    values = torch.rand(2, *geometry.shape, generator=torch.Generator().manual_seed(1))
+    expected = reference.backproject(where, values.double())
+    assert float((cpu.backproject(where, values) - expected).norm() / expected.norm()) < 2e-6
+
+
 def test_a_pixel_lights_up_the_voxels_on_its_ray() -> None:
     """A voxel's shadow and a pixel's ray agree: the ray of the shadow runs through the voxel."""
     geometry = ConeBeam.circular(8, detector=ARC, **NEAR)

@@ -49,6 +49,8 @@ def backproject(maps: Maps, values: Tensor) -> Tensor:
     """Sum projections (batch, view, row, column) read at each voxel's shadow: (batch, z, y, x)."""
     if _steady(maps, values):
         return _steady_backprojection(maps, values.detach())
+    if _flat_stack(maps, values):
+        return _parallel_backprojection(maps, values.detach())
     rows, columns = maps.detector_shape
     z, y, x = maps.grid_shape
     padded = torch.nn.functional.pad(values.transpose(2, 3), (1, 1, 1, 1))
@@ -75,6 +77,23 @@ def _steady(maps: Maps, values: Tensor) -> bool:
     ahead = maps.arc or bool((m[:, 2, 1:] @ corners.T > 0).all())
     level = bool((m[:, 1:, 0] == 0).all()) and bool((m[:, 0, 0] > 0).all())
     return values.dtype == torch.float32 and z >= _FEWEST_SLICES and level and ahead
+
+
+def _flat_stack(maps: Maps, values: Tensor) -> bool:
+    """Tell whether rays are parallel and every slice has its shadow on one place between two detector rows."""
+    still = torch.cat([maps.matrices[:, 0, 1:3], maps.matrices[:, 1, :1], maps.matrices[:, 2, :3]], dim=1)
+    return values.dtype == torch.float32 and not maps.arc and bool((still.abs() < 1e-12).all())
+
+
+def _parallel_backprojection(maps: Maps, values: Tensor) -> Tensor:
+    rows, columns = maps.detector_shape
+    out = values.new_empty(len(values), *maps.grid_shape)
+    framed = values.new_zeros(len(values), 2, values.shape[1], rows + 2, resample.padded(columns))
+    for side, ordered in enumerate((values, values.flip(3))):
+        framed[:, side, :, 1:-1, resample.MARGIN : resample.MARGIN + columns] = ordered
+    matrices = maps.matrices / maps.matrices[:, 2:, 3:]
+    shadow.parallel_backprojection(framed.flatten(1).numpy(), matrices.numpy(), rows, columns, out.numpy())
+    return out
 
 
 def _steady_backprojection(maps: Maps, values: Tensor) -> Tensor:

@@ -133,3 +133,42 @@ def steady_backprojection(framed, matrices, arc, scale, shift, middle, rows, col
             for y in range(y0, y1):
                 for x in range(x0, x1):
                     out[item, z, y, x] = sums[((y - y0) * tile + x - x0) * lanes + z]
+
+
+@kernel
+def parallel_backprojection(framed, matrices, rows, columns, out):
+    """Fill out (batch, z, y, x) from framed rows of parallel views (batch, view · row + 2 · column), lanes along x.
+
+    The rows follow once more, columns reversed, so that places always rise with x.
+    """
+    batch, nz, ny, nx = out.shape
+    views, lanes = len(matrices), (nx + 15) & -16
+    stride = framed.shape[1] // (2 * views * (rows + 2))
+    strips = (ny + _VIEWS - 1) // _VIEWS
+    for job_ in numba.prange(batch * nz * strips):
+        job = np.int64(job_)
+        item, z, y0 = job // (nz * strips), job // strips % nz, job % strips * _VIEWS
+        y1 = min(ny, y0 + _VIEWS)
+        sums, scratch, source = aligned(_VIEWS * lanes), aligned(SCRATCH), framed[item]
+        one, other = np.empty(_VIEWS, np.int64), np.empty(_VIEWS, np.int64)
+        low, high = np.empty(_VIEWS, np.float32), np.empty(_VIEWS, np.float32)
+        start, slope = np.empty(_VIEWS), np.empty(_VIEWS)
+        for first in range(0, views, _VIEWS):
+            for y in range(y0, y1):
+                n = 0
+                for view in range(first, min(views, first + _VIEWS)):
+                    row = matrices[view, 0, 0] * z + matrices[view, 0, 3]
+                    if -1.0 < row < rows:
+                        j, share = place(row, rows)
+                        start[n], slope[n] = matrices[view, 1, 1] * y + matrices[view, 1, 3], matrices[view, 1, 2]
+                        line = view * (rows + 2) + j
+                        if slope[n] < 0:
+                            line += views * (rows + 2)
+                            start[n], slope[n] = columns - 1 - start[n], -slope[n]
+                        one[n], other[n] = line * stride + MARGIN, (line + 1) * stride + MARGIN
+                        low[n], high[n] = 1.0 - share, share
+                        n += 1
+                at = (y - y0) * lanes
+                add_lines(source, one, other, low, high, start, slope, n, columns, sums[at : at + lanes], scratch)
+        for y in range(y0, y1):
+            out[item, z, y] = sums[(y - y0) * lanes : (y - y0) * lanes + nx]
