@@ -1,11 +1,12 @@
 """Weights that make every ray count once: view steps, cosine, Parker and offset detector."""
 
 import math
+import warnings
 
 import torch
 from torch import Tensor
 
-from recon.errors import GeometryError
+from recon.errors import CTWarning, GeometryError
 from recon.geometry import ConeBeam, ParallelBeam
 from recon.geometry.coverage import Coverage, coverage
 
@@ -126,11 +127,12 @@ def _shift(geometry: ConeBeam) -> float:
 
 
 def _refuse_short(missing: float, needed: str, limited_angle: bool) -> None:
+    short = f"angles: expected {needed}; {math.degrees(missing):.1f} degrees are missing"
     if not limited_angle:
         raise GeometryError(
-            f"angles: expected {needed}; {math.degrees(missing):.1f} degrees are missing. Use an iterative method, or "
-            "pass limited_angle=True (--limited-angle) to accept the artefacts"
+            f"{short}. Use an iterative method, or pass limited_angle=True (--limited-angle) to accept the artefacts"
         )
+    warnings.warn(f"{short}; values and edges along the missing directions are wrong", CTWarning, stacklevel=7)
 
 
 def cosine(geometry: ConeBeam) -> Tensor:

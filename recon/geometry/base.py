@@ -211,4 +211,5 @@ def select(items: tuple[T, ...], views: "int | slice | Sequence[int] | Tensor") 
 def across(vectors: Tensor, axis: Tensor) -> Tensor:
     """Remove from each vector (view, 3) its part along an axis (view, 3)."""
     unit = axis / axis.norm(dim=1, keepdim=True)
-    return vectors - (vectors * unit).sum(1, keepdim=True) * unit
+    rest: Tensor = vectors - (vectors * unit).sum(1, keepdim=True) * unit
+    return rest

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from recon.errors import GeometryError
 
-_GAP = 4.0  # a gap this many times the median is a missing arc, not uneven sampling
+_GAP = 4.0  # a gap this many times that of nine in ten others is a missing arc, not uneven sampling
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,18 @@ def coverage(angles: Sequence[float] | Tensor, *, half_turn: bool = False) -> Co
     apart = gaps[gaps > 1e-9 * circle]
     if len(apart) < 2:
         raise GeometryError(f"angles: expected at least 2 different views, got {len(angles)} at one angle")
-    typical, widest = float(apart.median()), int(gaps.argmax())
-    full = float(gaps[widest]) <= _GAP * typical
+    widest = int(gaps.argmax())
+    full = _closes(apart, circle)
     if not full:
-        gaps[widest] = typical
+        gaps[widest] = float(apart.median())
     steps = torch.empty_like(gaps)
     steps[order] = (gaps + gaps.roll(1)) / 2
     start = 0.0 if full else float(turned[(widest + 1) % len(turned)])
     return Coverage(steps=steps, full=full, span=float(gaps.sum()), start=start)
+
+
+def _closes(gaps: Tensor, circle: float) -> bool:
+    """Tell a circle sampled unevenly, at random or in bursts, from an arc that leaves a gap."""
+    *others, widest = gaps.sort().values.tolist()
+    usual = others[int(0.9 * (len(others) - 1) + 0.5)]
+    return bool(widest <= 1.5 * usual or (widest <= _GAP * usual and widest <= circle / 3))

@@ -82,3 +82,29 @@ def test_windows_start_at_one_and_end_at_the_cutoff() -> None:
         values = window_values(name, 0.5, 101)
         assert float(values[0]) == pytest.approx(1.0)
         assert float(values[51:].abs().max()) == 0.0
+
+
+def uneven(case: str) -> list[float]:
+    rng = torch.Generator().manual_seed(3)
+    return {
+        "pairs": [math.radians(i + e) for i in range(180) for e in (0, 0.02)],
+        "360 at random": (math.pi * torch.rand(360, generator=rng, dtype=torch.float64)).tolist(),
+        "60 at random": (math.pi * torch.rand(60, generator=rng, dtype=torch.float64)).tolist(),
+        "dwell, then steps": [math.radians(a) for a in [*(i / 10 for i in range(200)), *range(20, 180, 2)]],
+        "golden angle": [(i * math.pi * (math.sqrt(5) - 1) / 2) for i in range(100)],
+        "three": [0.0, math.pi / 3, 2 * math.pi / 3],
+    }[case]
+
+
+@pytest.mark.parametrize(
+    "case", ["pairs", "360 at random", "60 at random", "dwell, then steps", "golden angle", "three"]
+)
+def test_uneven_views_close_the_circle(case: str) -> None:
+    found = coverage(uneven(case), half_turn=True)
+    assert found.full
+    assert float(found.steps.sum()) == pytest.approx(math.pi)
+
+
+@pytest.mark.parametrize(("views", "share"), [(5, 0.5), (20, 0.8), (60, 0.95), (360, 0.98), (720, 0.9)])
+def test_an_arc_does_not_close_the_circle(views: int, share: float) -> None:
+    assert not coverage([share * math.pi * i / views for i in range(views)], half_turn=True).full
