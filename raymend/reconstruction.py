@@ -16,7 +16,7 @@ Progress = Callable[[int, int, Mapping[str, float]], None]
 ANALYTIC: dict[str, Callable[..., "Tensor"]] = {"fbp": fbp, "fdk": fdk}
 ITERATIVE: dict[str, Callable[..., Solution]] = {"cgls": cgls, "sirt": sirt, "os-sart": os_sart}
 METHODS = (*ANALYTIC, *ITERATIVE)
-ITERATIONS = {"cgls": 15, "sirt": 100, "os-sart": 10}
+ITERATIONS = {"cgls": 20, "sirt": 100, "os-sart": 10}
 
 
 @dataclass(frozen=True, kw_only=True)

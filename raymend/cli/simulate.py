@@ -59,12 +59,16 @@ def _simulated(phantom: str, preset: str, views: int | None, dose: "Dose | None"
     import math
 
     import phantoms
+    from recon import checks
     from recon.geometry.presets import preset as scanner
 
     if views is not None and views < 1:
         raise common.config_error(f"--views: expected 1 or more, got {views}")
-    body, geometry = phantoms.phantom(phantom), scanner(preset).with_views(views).geometry
-    common.check_memory(0, math.prod(geometry.shape), sinograms=6)
+    chosen = scanner(preset)
+    count = views or len(chosen.geometry)
+    values = count * (math.prod(chosen.geometry.detector.shape) + 64)  # 64 numbers are a view's own
+    checks.fits_memory("simulation", 4 * 6 * values, advice="take fewer --views")
+    body, geometry = phantoms.phantom(phantom), chosen.with_views(views).geometry
     announce_compilation(quiet=quiet)
     return phantoms.simulate(body, geometry, dose=dose, seed=seed)
 

@@ -55,6 +55,13 @@ def test_simulate_refuses(raymend: Any, tmp_path: Path, options: tuple[str, ...]
     assert list(tmp_path.iterdir()) == []
 
 
+def test_simulate_refuses_what_memory_cannot_hold(raymend: Any, tmp_path: Path) -> None:
+    out = tmp_path / "s.h5"
+    found = raymend("simulate", "--phantom", "disc", "--preset", "somatom16", "--views", "1000000000", "-o", out)
+    assert (found.code, out.exists()) == (4, False)
+    assert "take fewer --views" in found.err
+
+
 def test_info_says_what_a_scan_is(raymend: Any, any_scan: tuple[str, Path]) -> None:
     kind, scan = any_scan
     found = raymend("info", scan)
