@@ -51,6 +51,8 @@ def backproject(maps: Maps, values: Tensor) -> Tensor:
         return _steady_backprojection(maps, values.detach())
     if _flat_stack(maps, values):
         return _parallel_backprojection(maps, values.detach())
+    if _flat_fan(maps, values):
+        return _fan_backprojection(maps, values.detach())
     rows, columns = maps.detector_shape
     z, y, x = maps.grid_shape
     padded = torch.nn.functional.pad(values.transpose(2, 3), (1, 1, 1, 1))
@@ -93,6 +95,28 @@ def _parallel_backprojection(maps: Maps, values: Tensor) -> Tensor:
         framed[:, side, :, 1:-1, resample.MARGIN : resample.MARGIN + columns] = ordered
     matrices = maps.matrices / maps.matrices[:, 2:, 3:]
     shadow.parallel_backprojection(framed.flatten(1).numpy(), matrices.numpy(), rows, columns, out.numpy())
+    return out
+
+
+def _flat_fan(maps: Maps, values: Tensor) -> bool:
+    """Tell whether one slice is seen by one flat detector row in its plane."""
+    z, y, x = maps.grid_shape
+    corners = torch.tensor([(0, b, c, 1) for b in (0, y - 1) for c in (0, x + 14)], dtype=torch.float64)
+    one = z == 1 and maps.detector_shape[0] == 1 and not maps.arc and values.dtype == torch.float32
+    return (
+        one
+        and bool(((maps.matrices[:, 0] @ corners.T).abs() < 1e-9).all())
+        and bool((maps.matrices[:, 2] @ corners.T > 0).all())
+    )
+
+
+def _fan_backprojection(maps: Maps, values: Tensor) -> Tensor:
+    columns = maps.detector_shape[1]
+    framed = torch.nn.functional.pad(values[:, :, 0], (resample.MARGIN, 3 * resample.MARGIN))
+    out = values.new_empty(len(values), *maps.grid_shape)
+    shadow.fan_backprojection(
+        framed.contiguous().numpy(), maps.matrices.contiguous().numpy(), columns, out[:, 0].numpy()
+    )
     return out
 
 

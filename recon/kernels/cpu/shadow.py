@@ -6,6 +6,9 @@ weight. Values come padded by one zero on each side, so that reading clamps inst
 kernel of their own in float32, `steady_backprojection`, with explicit lanes along z (DERIVATIONS.md, section 5).
 """
 
+# mypy: disable-error-code="call-arg,var-annotated"
+# Numba passes the first argument of intrinsics, and knows their types.
+
 import math
 
 import numba
@@ -13,6 +16,20 @@ import numpy as np
 
 from recon.kernels.cpu.compile import inline, kernel
 from recon.kernels.cpu.resample import MARGIN, SCRATCH, add_lines, aligned
+from recon.kernels.cpu.simd import (
+    as_floats,
+    fill,
+    fill_ints,
+    first,
+    lane_numbers,
+    last,
+    load,
+    maximum,
+    minimum,
+    pick,
+    store,
+    truncated,
+)
 
 _VIEWS = 16  # views that a tile of voxel columns reads while both are in the cache
 
@@ -114,11 +131,11 @@ def steady_backprojection(framed, matrices, arc, scale, shift, middle, rows, col
         one, other = np.empty(_VIEWS, np.int64), np.empty(_VIEWS, np.int64)
         low, high = np.empty(_VIEWS, np.float32), np.empty(_VIEWS, np.float32)
         start, slope = np.empty(_VIEWS), np.empty(_VIEWS)
-        for first in range(0, views, _VIEWS):
+        for begin in range(0, views, _VIEWS):
             for y in range(y0, y1):
                 for x in range(x0, x1):
                     n = 0
-                    for view in range(first, min(views, first + _VIEWS)):
+                    for view in range(begin, min(views, begin + _VIEWS)):
                         row, column, weight = find(matrices, view, 0.0, y, x, arc, scale, shift, middle)
                         if -1.0 < column < columns:
                             j, share = place(column, columns)
@@ -153,10 +170,10 @@ def parallel_backprojection(framed, matrices, rows, columns, out):
         one, other = np.empty(_VIEWS, np.int64), np.empty(_VIEWS, np.int64)
         low, high = np.empty(_VIEWS, np.float32), np.empty(_VIEWS, np.float32)
         start, slope = np.empty(_VIEWS), np.empty(_VIEWS)
-        for first in range(0, views, _VIEWS):
+        for begin in range(0, views, _VIEWS):
             for y in range(y0, y1):
                 n = 0
-                for view in range(first, min(views, first + _VIEWS)):
+                for view in range(begin, min(views, begin + _VIEWS)):
                     row = matrices[view, 0, 0] * z + matrices[view, 0, 3]
                     if -1.0 < row < rows:
                         j, share = place(row, rows)
@@ -172,3 +189,55 @@ def parallel_backprojection(framed, matrices, rows, columns, out):
                 add_lines(source, one, other, low, high, start, slope, n, columns, sums[at : at + lanes], scratch)
         for y in range(y0, y1):
             out[item, z, y] = sums[(y - y0) * lanes : (y - y0) * lanes + nx]
+
+
+@inline
+def add_fan(line, b, c, b_step, c_step, columns, sums, x):
+    """Add one view to sixteen pixels: columns, from the middle, are (b + b_step lane) / (c + c_step lane).
+
+    `line` starts MARGIN zeros before the first column, and ends as many after the last.
+    """
+    w = fill(np.float32(1.0)) / (fill(np.float32(c)) + fill(np.float32(c_step)) * lane_numbers())
+    t = (fill(np.float32(b)) + fill(np.float32(b_step)) * lane_numbers()) * w
+    middle = np.float32((columns - 1) / 2.0)
+    edge = fill(middle + np.float32(1.0))
+    t = minimum(maximum(t, fill(np.float32(0.0)) - edge), edge)
+    # Rounded to whole columns on the detector, yet subtracted from the middle, where floats are finest.
+    i = truncated(t + fill(middle + np.float32(MARGIN)))
+    f = t - (as_floats(i) - fill(middle + np.float32(MARGIN)))
+    base = min(first(i), last(i))
+    if max(first(i), last(i)) - base < 15:
+        i = i - fill_ints(base)
+        low = pick(line, base, i, 0)
+        found = f * (pick(line, base, i, 1) - low) + low
+        store(sums, x, load(sums, x) + found * (w * w))
+        return
+    for k in range(16):
+        weight = np.float32(1.0) / np.float32(c + c_step * k)
+        at = min(max((b + b_step * k) * weight, -middle - 1.0), middle + 1.0) + middle + MARGIN
+        j = int(at)
+        sums[x + k] += (line[j] + np.float32(at - j) * (line[j + 1] - line[j])) * weight * weight
+
+
+@kernel
+def fan_backprojection(framed, matrices, columns, out):
+    """Fill out (batch, y, x) from framed flat fan views (batch, view, column), lanes along x."""
+    batch, ny, nx = out.shape
+    views, lanes = len(matrices), (nx + 15) & -16
+    strips, middle = (ny + _VIEWS - 1) // _VIEWS, (columns - 1) / 2.0
+    for job_ in numba.prange(batch * strips):
+        job = np.int64(job_)
+        item, y0 = job // strips, job % strips * _VIEWS
+        y1 = min(ny, y0 + _VIEWS)
+        sums = aligned(_VIEWS * lanes)
+        for view in range(views):
+            m, line = matrices[view], framed[item, view]
+            for y in range(y0, y1):
+                c = m[2, 1] * y + m[2, 3]
+                b = m[1, 1] * y + m[1, 3] - middle * c
+                b_step, c_step = m[1, 2] - middle * m[2, 2], m[2, 2]
+                for x in range(0, lanes, 16):
+                    at = (y - y0) * lanes + x
+                    add_fan(line, b + b_step * x, c + c_step * x, b_step, c_step, columns, sums, at)
+        for y in range(y0, y1):
+            out[item, y] = sums[(y - y0) * lanes : (y - y0) * lanes + nx]
