@@ -1,7 +1,11 @@
-"""HDF5 with care: nothing outside the file is read, and sizes are checked before memory is taken."""
+"""HDF5 with care: nothing outside the file is read, and sizes are checked before memory is taken.
+
+`probe` refuses whatever leads out of a file, read or not; what is read is checked once more.
+"""
 
 import math
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,31 +18,45 @@ from numpy.typing import NDArray
 from recon.errors import FormatError, UnsafeFileError
 from recon.io.limits import check_bytes, check_shape, translated
 
-_MOST_OBJECTS = 100_000
+_TRUNCATED = re.compile(r"truncated file: eof = (\d+), sblock->base_addr = \d+, stored_eof = (\d+)")
 
 
 @contextmanager
 def open_hdf5(path: Path) -> Iterator[Any]:
-    """Open a file for reading after a walk that refuses everything pointing outside it.
+    """Open a file that `probe` has looked through.
 
     Raises:
-        UnsafeFileError: an external link, external storage or a virtual dataset anywhere in the file.
-        FormatError: a damaged or truncated file.
+        FormatError: a damaged or truncated file, with both sizes.
     """
-    with translated(path, "HDF5"), h5py.File(path, "r") as file:
-        _walk(file, str(path))
+    with translated(path, "HDF5"), _sized(path), h5py.File(path, "r") as file:
         yield file
+
+
+@contextmanager
+def _sized(path: Path) -> Iterator[None]:
+    """Say the sizes of a truncated file in words of ours."""
+    try:
+        yield
+    except OSError as error:
+        found = _TRUNCATED.search(str(error))
+        if found is None:
+            raise
+        got, wanted = (int(size) for size in found.groups())
+        raise FormatError(
+            f"{path}: truncated: expected {wanted} bytes, got {got}; it was not completely written or copied"
+        ) from error
 
 
 def read_dataset(file: Any, name: str, limit: int) -> NDArray[Any]:
     """Read a numeric or text dataset whose declared size agrees with what is stored and with the limit.
 
     Raises:
+        UnsafeFileError: numbers in another file.
         FormatError: no such dataset, missing chunks, or fewer bytes than declared.
         ResourceError: more bytes than the limit.
     """
     where = f"{os.path.basename(file.filename)}:{name}"
-    dataset = file.get(name)
+    dataset = _inside(file, name, where)
     if not isinstance(dataset, h5py.Dataset):
         raise FormatError(f"{where}: expected a dataset, got {'a group' if dataset is not None else 'none'}")
     if dataset.shape is None or dataset.dtype.kind not in "biufcS":
@@ -56,40 +74,21 @@ def text_of(value: object) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
-def _walk(file: Any, name: str) -> None:
-    """Look at every link and dataset once, without following links out of the file."""
-    seen: set[object] = set()
-    todo = [file]
-    while todo:
-        group = todo.pop()
-        for key in group:
-            link = group.get(key, getlink=True)
-            if isinstance(link, h5py.ExternalLink):
-                raise UnsafeFileError(
-                    f"{name}: {group.name}/{key} is a link to another file; copy the data into this one"
-                )
-            if isinstance(link, h5py.SoftLink):
-                continue
-            item = group[key]
-            address = h5py.h5o.get_info(item.id).addr
-            if address in seen:
-                continue
-            seen.add(address)
-            if len(seen) > _MOST_OBJECTS:
-                raise FormatError(f"{name}: more than {_MOST_OBJECTS} objects; the file is damaged or hostile")
-            if isinstance(item, h5py.Dataset):
-                _refuse_outside(item, name)
-            elif isinstance(item, h5py.Group):
-                todo.append(item)
-
-
-def _refuse_outside(dataset: Any, name: str) -> None:
-    if dataset.external:
-        raise UnsafeFileError(f"{name}: {dataset.name} is stored in another file; copy the data into this one")
-    if dataset.is_virtual:
-        raise UnsafeFileError(
-            f"{name}: {dataset.name} is a virtual dataset over other files; copy the data into this one"
-        )
+def _inside(file: Any, name: str, where: str) -> Any:
+    """Return an object of the file by its path, or None; no step of the path may lead out of the file."""
+    item = file
+    for key in name.split("/"):
+        link = item.get(key, getlink=True) if isinstance(item, h5py.Group) else None
+        if isinstance(link, h5py.ExternalLink):
+            raise UnsafeFileError(f"{where}: {key} is a link to another file; copy the data into this one")
+        if link is None:
+            return None
+        item = item.get(key)
+    if item is not None and item.file.filename != file.filename:
+        raise UnsafeFileError(f"{where}: a link leads to another file; copy the data into this one")
+    if isinstance(item, h5py.Dataset) and (item.external or item.is_virtual):
+        raise UnsafeFileError(f"{where}: its numbers are in other files; copy the data into this one")
+    return item
 
 
 def _check_stored(where: str, dataset: Any, wanted: int, limit: int) -> None:
