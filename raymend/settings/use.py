@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from raymend.settings.tables import GeometryTable, RunSettings
+from raymend.settings.tables import GeometryTable, Pair, RunSettings
 from raymend.settings.toml import parse_settings
 from recon import ConeBeam, Detector, ParallelBeam, Scan, ScanGeometry, VolumeGrid
 from recon.errors import ConfigError, GeometryError
 from recon.field_of_view import grid_of
 from recon.geometry.base import even_angles
 from recon.io import read_scan
+from recon.io.read import states_detector
 from recon.sinogram.centre import find_centre, with_centre
 from recon.units import water_attenuation
 
@@ -45,7 +46,7 @@ class Stated:
         scan = read_scan(
             path,
             geometry=None if stated.geometry is None else self.geometry,
-            pitch=stated.detector.pitch,
+            pitch=self._missing_pitch(path),
             air=light.photons if light.log else None,
             max_bytes=max_bytes,
         )
@@ -53,6 +54,11 @@ class Stated:
         if centre is None:
             return scan
         return with_centre(scan, find_centre(scan) if isinstance(centre, str) else centre)
+
+    def _missing_pitch(self, path: Path) -> Pair:
+        """Return the pitch for files that need not state it; a stated geometry or the detector's table has it else."""
+        pitch = self.settings.detector.pitch
+        return None if pitch is None or self.settings.geometry is not None or states_detector(path) else pitch
 
     def grid(self, geometry: ScanGeometry) -> VolumeGrid:
         """Complete the stated grid from the field of view."""

@@ -29,17 +29,17 @@ def read_data_exchange(path: Path, limit: int, pitch: tuple[float, float] | None
         values = read_dataset(file, "exchange/data", limit)
         _check_order(path, file["exchange/data"])
         flats, darks = (_optional(file, f"exchange/{name}", limit) for name in ("data_white", "data_dark"))
-        angles = _angles(file, path, limit) if geometry else None
+        made = _parallel(path, values, _angles(file, path, limit), pitch or (1.0, 1.0)) if geometry else None
     doubt = "pixel size: expected it in the file, got none; taken as 1 mm, state pitch="
     return RawScan(
         where=str(path),
         values=values,
         counts=True,
-        geometry=None if angles is None else _parallel(path, values, angles, pitch or (1.0, 1.0)),
+        geometry=made,
         flats=flats,
         darks=darks,
         notes=["read as Data Exchange, parallel rays"],
-        doubts=[] if pitch else [doubt],
+        geometry_doubts=[] if pitch else [doubt],
     )
 
 

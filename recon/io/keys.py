@@ -51,7 +51,7 @@ def geometry_from_keys(where: str, keys: Plain, detector_shape: tuple[int, int])
     angles = _angles(where, plain, notes)
     pitch = _pair(where, "pitch", _take(where, plain, PITCH, "pitch", notes))
     offset = _offset(where, plain, detector_shape[1], pitch)
-    curve = str(np.asarray(plain.get("curve", "flat")).item())
+    curve = str(np.asarray(plain.get("curve", "flat")))[:40]
     if curve not in ("flat", "arc"):
         raise FormatError(f"{where}: curve: expected flat or arc, got {curve!r}")
     detector = Detector(shape=detector_shape, pitch=pitch, offset=offset, curve=curve)
@@ -62,13 +62,23 @@ def geometry_from_keys(where: str, keys: Plain, detector_shape: tuple[int, int])
 
 def number(where: str, name: str, value: object) -> float:
     """Return one finite number."""
-    try:
-        got = float(np.asarray(value).item())
-    except (TypeError, ValueError) as error:
-        raise FormatError(f"{where}: {name}: expected one number, got {str(value)[:60]!r}") from error
+    array = np.asarray(value)
+    if array.size != 1 or array.dtype.kind not in "iuf":
+        raise FormatError(f"{where}: {name}: expected one number, got {str(value)[:60]!r}")
+    got = float(array.item())
     if not math.isfinite(got):
         raise FormatError(f"{where}: {name}: expected a finite number, got {got}")
     return got
+
+
+def numbers(where: str, name: str, value: object, *lengths: int) -> tuple[float, ...]:
+    """Return finite numbers, at least one; as many as one of the lengths says, if there are any."""
+    array = np.asarray(value).reshape(-1)
+    wanted = " or ".join(map(str, lengths)) or "1 or more"
+    if array.dtype.kind not in "iuf" or array.size == 0 or (lengths and array.size not in lengths):
+        got = f"{array.size} numbers" if array.dtype.kind in "iuf" else f"{array.size} of {array.dtype}"
+        raise FormatError(f"{where}: {name}: expected {wanted} numbers, got {got}")
+    return tuple(number(where, name, item) for item in array)
 
 
 def _take(where: str, plain: Plain, spellings: Sequence[str], meaning: str, notes: list[str]) -> Any:
@@ -108,7 +118,7 @@ def _place_sid(where: str, sid: Any, axis: Any, reach: Any, notes: list[str]) ->
         notes.append("source_to_detector taken from sid (beside an axis distance)")
         return axis, sid
     raise FormatError(
-        f"{where}: sid: expected a distance with one meaning, got {np.asarray(sid).item()!r}; it can be source to "
+        f"{where}: sid: expected a distance with one meaning, got {str(sid)[:60]}; it can be source to "
         "isocentre (write source_to_axis) or source to image (write source_to_detector)"
     )
 
@@ -145,17 +155,13 @@ def _pair(where: str, name: str, value: Any) -> tuple[float, float]:
         raise FormatError(
             f"{where}: {name}: expected the step between detector pixels in mm, got none; add it, or pass pitch="
         )
-    array = np.asarray(value, dtype=np.float64).reshape(-1)
-    if array.size not in (1, 2):
-        raise FormatError(f"{where}: {name}: expected one number or (v, u) in mm, got {array.size} numbers")
-    return float(array[0]), float(array[-1])
+    steps = numbers(where, f"{name}, one in mm or (v, u)", value, 1, 2)
+    return steps[0], steps[-1]
 
 
 def _offset(where: str, plain: Plain, columns: int, pitch: tuple[float, float]) -> tuple[float, float]:
     if "centre_col" in plain:
         column = number(where, "centre_col", plain["centre_col"])
         return 0.0, ((columns - 1) / 2 - column) * pitch[1]
-    value = np.asarray(plain.get("offset", 0.0), dtype=np.float64).reshape(-1)
-    if value.size not in (1, 2):
-        raise FormatError(f"{where}: offset: expected one number (u) or (v, u) in mm, got {value.size} numbers")
-    return (float(value[0]), float(value[1])) if value.size == 2 else (0.0, float(value[0]))
+    shifts = numbers(where, "offset, u in mm or (v, u)", plain.get("offset", 0.0), 1, 2)
+    return (shifts[0], shifts[1]) if len(shifts) == 2 else (0.0, shifts[0])

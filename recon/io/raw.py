@@ -29,9 +29,10 @@ class RawScan:
         geometry: as the file states it, or None.
         flats: frames without an object.
         darks: frames without a beam.
-        photons: count without an object, if the file states it.
+        calibration: what the file states of photons, noise, water and energy.
         notes: what was understood, for the provenance.
-        doubts: what the file leaves open; each becomes a warning.
+        geometry_doubts: what the file leaves open about its geometry; each becomes a warning, unless the caller
+            states the geometry.
     """
 
     where: str
@@ -40,9 +41,9 @@ class RawScan:
     counts: bool = False
     flats: NDArray[Any] | None = None
     darks: NDArray[Any] | None = None
-    photons: float | None = None
+    calibration: Calibration = field(default_factory=Calibration)
     notes: list[str] = field(default_factory=list)
-    doubts: list[str] = field(default_factory=list)
+    geometry_doubts: list[str] = field(default_factory=list)
 
     def views(self) -> NDArray[Any]:
         """Return the values as (view, row, column)."""
@@ -59,7 +60,7 @@ def to_scan(raw: RawScan, *, air: float | None = None) -> Scan:
         raise FormatError(f"{raw.where}: expected a geometry in the file, got none; pass geometry=")
     values = raw.views()
     check_axes(raw.where, values.shape, raw.geometry)
-    for doubt in raw.doubts:
+    for doubt in raw.geometry_doubts:
         warnings.warn(f"{raw.where}: {doubt}", CTWarning, stacklevel=4)
     if raw.counts or air is not None:
         return _from_counts(raw, values, raw.geometry, air)
@@ -68,9 +69,8 @@ def to_scan(raw: RawScan, *, air: float | None = None) -> Scan:
             f"{raw.where}: expected line integrals, got {values.dtype}, which looks like raw counts; "
             "pass air= with the count without an object (--log on the command line)"
         )
-    calibration = Calibration(photons=raw.photons)
     tensor = as_float32(raw.where, values)
-    return Scan(geometry=raw.geometry, values=tensor, calibration=calibration, provenance=tuple(raw.notes))
+    return Scan(geometry=raw.geometry, values=tensor, calibration=raw.calibration, provenance=tuple(raw.notes))
 
 
 def three_axes(where: str, values: NDArray[Any]) -> NDArray[Any]:
@@ -113,7 +113,7 @@ def _from_counts(raw: RawScan, values: NDArray[Any], geometry: ScanGeometry, air
         *raw.notes,
         f"line integrals from counts; {int(result.bad.sum())} dead pixels, {result.clamped} clamped values",
     )
-    calibration = Calibration(photons=result.photons)
+    calibration = replace(raw.calibration, photons=result.photons)
     return Scan(geometry=geometry, values=result.values, calibration=calibration, provenance=notes)
 
 
@@ -134,4 +134,4 @@ def with_geometry(raw: RawScan, geometry: StatedGeometry | None) -> RawScan:
     if geometry is None:
         return raw
     made = stated(geometry, raw.views().shape)
-    return replace(raw, geometry=made, notes=[*raw.notes, "geometry stated by the caller"], doubts=[])
+    return replace(raw, geometry=made, notes=[*raw.notes, "geometry stated by the caller"], geometry_doubts=[])

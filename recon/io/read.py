@@ -2,7 +2,10 @@
 
 import os
 import warnings
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from recon import checks
 from recon.errors import ConfigError, CTWarning, FormatError
@@ -16,6 +19,7 @@ from recon.io.matlab import read_matlab
 from recon.io.nifti import read_nifti
 from recon.io.npy import read_npy
 from recon.io.npz import read_npz_scan, read_npz_volume
+from recon.io.npz_scan import holds_scan, read_own_npz
 from recon.io.raw import RawScan, StatedGeometry, check_axes, stated, to_scan, with_geometry
 from recon.io.tiff import read_tiff
 from recon.io.volume import Volume, as_float32
@@ -23,6 +27,8 @@ from recon.scan import Scan
 from recon.sinogram.centre import find_centre, with_centre
 
 Name = str | os.PathLike[str]
+_OWN_NPZ: Final = "raymend npz"
+_OWN: Final[dict[str, Callable[[Path, int], Scan]]] = {FORMAT: read_hdf5_scan, _OWN_NPZ: read_own_npz}
 
 
 def read_scan(
@@ -50,16 +56,19 @@ def read_scan(
         The scan, float32 unless the file is raymend's own; its provenance holds the name and sha256 of the file.
 
     Raises:
+        ConfigError: settings that cannot be used, or that the file leaves no place for.
         FormatError: damaged, truncated, unknown or contradicting; also what is not a regular file.
         UnsafeFileError: Python objects, or HDF5 that points to other files.
         ResourceError: more than `max_bytes`.
     """
     file, limit = regular_file(path), byte_limit(max_bytes)
-    kind = detect(file)
-    expect(file, kind, SCANS, "projections")
     step = None if pitch is None else checks.lengths("pitch", pitch, 2)
-    if kind == FORMAT:
-        scan = _own(file, limit, geometry)
+    if air is not None:
+        checks.positive("air", air, unit="counts")
+    kind = _kind(file, limit)
+    _refuse_idle(file, kind, pitch=pitch, air=air, geometry=geometry)
+    if kind in _OWN:
+        scan = _stated(file, _OWN[kind](file, limit), geometry)
     else:
         raw = _raw(file, kind, limit, None if step is None else (step[0], step[1]), geometry)
         scan = to_scan(with_geometry(raw, geometry), air=air)
@@ -107,14 +116,40 @@ def _raw(
     return RawScan(where=str(file), values=read_npy(file, limit), geometry=None, notes=["read from a bare array"])
 
 
-def _own(file: Path, limit: int, geometry: StatedGeometry | None) -> Scan:
-    scan = read_hdf5_scan(file, limit)
+def states_detector(path: Name) -> bool:
+    """Tell whether a scan's file always states its detector, so that `pitch` has no place in reading it."""
+    file = regular_file(path)
+    return _kind(file, byte_limit(None)) in (*_OWN, "matlab")
+
+
+def _kind(file: Path, limit: int) -> str:
+    """Return the kind of a scan's file; raymend's own archives are told from others."""
+    kind = detect(file)
+    expect(file, kind, SCANS, "projections")
+    return _OWN_NPZ if kind == "npz" and holds_scan(file, limit) else kind
+
+
+def _refuse_idle(file: Path, kind: str, *, pitch: object, air: object, geometry: object) -> None:
+    """Refuse settings that would change nothing."""
+    if air is not None and kind in (*_OWN, "matlab"):
+        raise ConfigError(f"air: expected none for {file}, which holds line integrals, not counts; leave it out")
+    if pitch is None:
+        return
+    if geometry is not None:
+        raise ConfigError("pitch: expected none beside geometry, which states the detector; leave it out")
+    if kind in (*_OWN, "matlab"):
+        raise ConfigError(
+            f"pitch: expected none for {file}, which states its detector; leave it out, or pass geometry="
+        )
+
+
+def _stated(file: Path, scan: Scan, geometry: StatedGeometry | None) -> Scan:
+    """Put the caller's geometry in the place of that of raymend's own file."""
     if geometry is None:
         return scan
     made = stated(geometry, scan.values.shape)
     check_axes(str(file), tuple(scan.values.shape), made)
-    notes = (*scan.provenance, "geometry stated by the caller")
-    return Scan(geometry=made, values=scan.values, weights=scan.weights, calibration=scan.calibration, provenance=notes)
+    return replace(scan, geometry=made, provenance=(*scan.provenance, "geometry stated by the caller"))
 
 
 def _noted(scan: Scan, file: Path) -> Scan:

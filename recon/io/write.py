@@ -14,7 +14,7 @@ from recon.io.atomic import check_writable
 from recon.io.hdf5_scan import write_hdf5_scan
 from recon.io.nifti import write_nifti
 from recon.io.npy import write_npy
-from recon.io.npz import write_npz_scan
+from recon.io.npz_scan import write_npz_scan
 from recon.io.png import write_png
 from recon.io.tiff import write_tiff
 from recon.io.volume import Volume

@@ -269,6 +269,12 @@ def test_detector_alone_changes_that_of_the_file(raymend: Any, scan_file: Path, 
         load_settings(written(tmp_path, "[detector]\nshape = [1, 65]\n")).scan(scan_file)
 
 
+def test_pitch_alone_changes_that_of_the_file(tmp_path: Path, scan_file: Path) -> None:
+    scan = load_settings(written(tmp_path, "[detector]\npitch = 2.5\n")).scan(scan_file)
+    assert scan.geometry.detector.pitch == (2.5, 2.5)
+    assert scan.provenance[-1] == "detector stated by the caller"
+
+
 def test_free_trajectories_keep_their_detector(tmp_path: Path) -> None:
     free = FreeBeam.of(GEOMETRIES["fan"])
     write_scan(tmp_path / "free.h5", Scan(geometry=free, values=torch.zeros(free.shape)))

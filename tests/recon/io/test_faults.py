@@ -3,10 +3,12 @@
 import builtins
 import io
 import os
+import random
 import struct
 import subprocess
 import sys
 import time
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +22,7 @@ import torch
 from io_cases import CONE, GRID, SCAN_WRITERS, VOLUME_WRITERS, data_exchange, dicom, matlab, npz, scan_of, volume
 
 from recon.errors import (
+    ConfigError,
     CTError,
     CTWarning,
     FormatError,
@@ -28,8 +31,8 @@ from recon.errors import (
     ResourceError,
     UnsafeFileError,
 )
-from recon.geometry import ParallelBeam
-from recon.io import describe, geometry_from_json, read_scan, read_volume, write_scan, write_volume
+from recon.geometry import Detector, ParallelBeam
+from recon.io import describe, geometry_from_json, geometry_to_json, read_scan, read_volume, write_scan, write_volume
 
 pytestmark = pytest.mark.filterwarnings("ignore::recon.errors.CTWarning")
 NAN = float("nan")
@@ -68,7 +71,9 @@ def test_truncated_anywhere(file: Path) -> None:
         assert "\n" not in said
 
 
-@pytest.mark.parametrize("content", [b"", b"view,row,value\n0,0,1.5\n" * 50, b"\0" * 4096, os.urandom(4096)])
+@pytest.mark.parametrize(
+    "content", [b"", b"view,row,value\n0,0,1.5\n" * 50, b"\0" * 4096, random.Random(0).randbytes(4096)]
+)
 def test_something_else_under_the_name(file: Path, content: bytes) -> None:
     file.write_bytes(content)
     with pytest.raises(FormatError, match=r"empty file|unknown content"):
@@ -119,6 +124,47 @@ def test_flipped_bits_in_compressed_files(tmp_path: Path, name: str) -> None:
         read(path)
 
 
+def mutated(whole: bytes, draw: random.Random) -> bytes:
+    """Flip, overwrite, cut out, double or cut off a few bytes; half of the time near the start, where headers are."""
+    data = bytearray(whole)
+    for _ in range(draw.choice((1, 1, 2, 8, 40))):
+        if not data:
+            break
+        at = draw.randrange(min(len(data), 600) if draw.random() < 0.5 else len(data))
+        kind, end = draw.randrange(6), at + draw.randrange(1, 9)
+        if kind < 2:
+            data[at] ^= 1 << draw.randrange(8)
+        elif kind < 4:
+            data[at:end] = draw.choice((b"\0", b"\xff", draw.randbytes(1))) * len(data[at:end])
+        elif kind == 4:
+            data[at:end] = b"" if draw.random() < 0.5 else data[at:end] * 2
+        elif draw.random() < 0.2:
+            del data[at:]
+    return bytes(data)
+
+
+HDF5 = [name for name in WRITERS if name.endswith(".h5")]
+
+
+@pytest.mark.parametrize(
+    "file", [pytest.param(name, marks=[pytest.mark.slow] * (name in HDF5)) for name in WRITERS], indirect=True
+)
+def test_damaged_at_random_ends_in_an_error_of_ours(file: Path) -> None:
+    """200 files per format, the same ones each time; 60 of HDF5, where every one takes a process of its own."""
+    draw, whole, said = random.Random(file.name), file.read_bytes(), ""
+    for k in range(60 if file.name in HDF5 else 200):
+        file.write_bytes(mutated(whole, draw))
+        with warnings.catch_warnings(action="ignore"):  # libraries warn about what they then read or refuse
+            try:
+                read(file, max_bytes=1 << 26)
+            except CTError as error:
+                said = str(error)
+            except Exception as error:
+                raise AssertionError(f"mutation {k} of {file.name}: {error!r}") from error
+        assert "\n" not in said, k
+    assert said
+
+
 class TestNotAFile:
     @pytest.mark.parametrize("reader", [read_scan, read_volume, describe])
     def test_pipes_and_devices(self, tmp_path: Path, reader: Callable[[Path], object]) -> None:
@@ -150,6 +196,47 @@ class TestHdf5:
         with pytest.raises(ResourceError, match=r"needs 2\.2\d* TiB"):
             read_scan(tmp_path / "e.h5")
         assert time.monotonic() - start < 1
+
+    def test_truncated_says_both_sizes(self, tmp_path: Path) -> None:
+        for name in ("own.h5", "exchange.h5"):
+            WRITERS[name](tmp_path / name)
+            whole = (tmp_path / name).read_bytes()
+            (tmp_path / name).write_bytes(whole[:3000])
+            with pytest.raises(FormatError, match=rf"truncated: expected {len(whole)} bytes, got 3000"):
+                read_scan(tmp_path / name)
+
+    def test_a_library_that_crashes_or_hangs_ends_a_child(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        data_exchange(tmp_path / "e.h5")
+        monkeypatch.setattr("recon.io.probe._SECONDS", 1)
+        for number, (ending, says) in enumerate(
+            [("os.kill(os.getpid(), 11)", "crashed on it .signal 11"), ("time.sleep(60)", "did not come to an end")]
+        ):
+            script = tmp_path / f"{number}.py"
+            script.write_text(f"import os, time; {ending}")
+            monkeypatch.setattr("recon.io.probe.__file__", str(script))
+            with pytest.raises(FormatError, match=says):
+                read_scan(tmp_path / "e.h5")
+
+    def test_every_object_is_visited_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        with h5py.File(tmp_path / "e.h5", "w") as file:
+            for k in range(20):
+                file[f"other/{k}"] = h5py.ExternalLink("elsewhere.h5", "x") if k == 19 else np.ones(3)
+        with pytest.raises(UnsafeFileError, match=r"e\.h5: /other/19 is a link to another file"):
+            read_scan(tmp_path / "e.h5")
+        monkeypatch.setattr(sys, "executable", "")  # without a child, what is read is checked on its own
+        data_exchange(tmp_path / "secret.h5")
+        with h5py.File(tmp_path / "e.h5", "w") as file:
+            file["far"] = h5py.ExternalLink(str(tmp_path / "secret.h5"), "exchange/data")
+            file["exchange/data"] = h5py.SoftLink("/far")
+        with pytest.raises(UnsafeFileError, match="leads to another file"):
+            read_scan(tmp_path / "e.h5")
+        data_exchange(tmp_path / "e.h5", data=None)
+        with h5py.File(tmp_path / "e.h5", "a") as file:
+            file["counts"] = np.full((8, 2, 40), 500, "u2")
+            file["exchange/data"] = h5py.SoftLink("/counts")
+        assert read_scan(tmp_path / "e.h5").values.shape == (8, 2, 40)
 
     def test_declares_more_than_it_stores(self, tmp_path: Path) -> None:
         for chunks in (None, (1, 64, 64)):
@@ -329,6 +416,35 @@ class TestNumpy:
         with pytest.raises(CTError, match=message) as caught:
             read_scan(tmp_path / "p.npz")
         assert caught.value.exit_code in (2, 3)
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"pitch": "x"}, {"pitch": np.array([1, 2j])}, {"offset": "x"}, {"offset": np.ones(0)}, {"photons": np.nan},
+            {"photons": "many"}, {"photons": np.ones(2)}, {"photons": -1.0}, {"energy": np.inf}, {"angles": "all"},
+            {"angles_deg": "all", "angles": None}, {"DSO": None, "DSD": None, "sid": np.ones(3)}, {"pitch": -1.0},
+            {"curve": np.ones(3)}, {"format": "raymend scan 9"}, {"format": "raymend scan 1"}, {"geometry": "[]"},
+        ],
+        ids=lambda change: "-".join(change),
+    )  # fmt: skip
+    def test_scans_that_cannot_be_used_are_bad_files(self, tmp_path: Path, change: dict[str, object]) -> None:
+        npz(tmp_path / "p.npz", **change)
+        with pytest.raises(FormatError, match=r"p\.npz"):
+            read_scan(tmp_path / "p.npz")
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"spacing": "a"}, {"spacing": np.ones(2)}, {"spacing": 0.0}, {"spacing": np.ones(0)}, {"z_mm": np.ones(0)},
+            {"z_mm": "a"}, {"centre": np.ones(2)}, {"centre": "abc"}, {"centre": np.full(3, np.nan)}, {"unit": "ells"},
+            {"unit": np.ones(3)}, {"volume": np.ones(3)}, {"volume": np.ones((2, 0))}, {"volume": "abc"},
+        ],
+        ids=lambda change: "-".join(change),
+    )  # fmt: skip
+    def test_volumes_that_cannot_be_used_are_bad_files(self, tmp_path: Path, change: dict[str, Any]) -> None:
+        np.savez(tmp_path / "v.npz", **{"volume": np.ones((2, 3, 4)), **change})
+        with pytest.raises(FormatError, match=r"v\.npz"):
+            read_volume(tmp_path / "v.npz")
 
     def test_swapped_axes_are_named(self, tmp_path: Path) -> None:
         np.save(tmp_path / "s.npy", scan_of().values.numpy().transpose(2, 1, 0))
@@ -519,6 +635,26 @@ def test_settings_that_make_no_sense(tmp_path: Path, given: dict[str, Any], mess
     with pytest.raises(CTError, match=message) as caught:
         read_scan(tmp_path / "e.h5", **given)
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("name", ["own.h5", "own.npz", "helsinki.mat"])
+@pytest.mark.parametrize(
+    ("given", "why"), [({"pitch": 1.0}, "pitch: .*states its detector"), ({"air": 1e4}, "air: .*line integrals")]
+)
+def test_settings_that_would_do_nothing(tmp_path: Path, name: str, given: dict[str, Any], why: str) -> None:
+    WRITERS[name](tmp_path / name)
+    with pytest.raises(ConfigError, match=why):
+        read_scan(tmp_path / name, **given)
+
+
+def test_pitch_beside_a_geometry_would_do_nothing(tmp_path: Path) -> None:
+    data_exchange(tmp_path / "e.h5")
+    geometry = ParallelBeam.circular(8, detector=Detector(shape=(2, 40)))
+    with pytest.raises(ConfigError, match="pitch: expected none beside geometry"):
+        read_scan(tmp_path / "e.h5", geometry=geometry, pitch=1.0)
+    npz(tmp_path / "p.npz", geometry=geometry_to_json(geometry[:6]))
+    with pytest.raises(ConfigError, match=r"pitch: expected none for .*p\.npz, whose geometry"):
+        read_scan(tmp_path / "p.npz", pitch=1.0)
 
 
 def test_wrong_kind_says_what_the_file_is(tmp_path: Path) -> None:

@@ -16,45 +16,62 @@ from recon.errors import CTWarning
 from recon.geometry import ConeBeam, ParallelBeam, ScanGeometry
 from recon.grid import VolumeGrid
 from recon.io import describe, geometry_from_json, geometry_to_json, read_scan, read_volume, write_scan, write_volume
+from recon.scan import Calibration
 
 OPEN = pytest.mark.filterwarnings("ignore::recon.errors.CTWarning")
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=lambda g: type(g).__name__)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_own_format_keeps_everything(tmp_path: Path, geometry: ScanGeometry, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("name", ["scan.h5", "scan.npz"])
+def test_own_formats_keep_everything(tmp_path: Path, geometry: ScanGeometry, dtype: torch.dtype, name: str) -> None:
     scan = scan_of(geometry)
     scan = replace(scan, values=scan.values.to(dtype))
-    write_scan(tmp_path / "scan.h5", scan)
-    back = read_scan(tmp_path / "scan.h5")
+    write_scan(tmp_path / name, scan)
+    back = read_scan(tmp_path / name)
     assert back.geometry == scan.geometry
     assert back.values.dtype == dtype
-    for name in ("values", "weights", "poses"):
-        assert torch.equal(getattr(back, name), getattr(scan, name)), name
+    for part in ("values", "weights", "poses"):
+        assert torch.equal(getattr(back, part), getattr(scan, part)), part
+    assert back.weights is not None
+    assert back.weights.dtype == torch.float32
     assert back.calibration == scan.calibration
     assert back.provenance[:-1] == scan.provenance
-    assert "scan.h5, sha256 " in back.provenance[-1]
+    assert f"{name}, sha256 " in back.provenance[-1]
 
 
-def test_a_scan_without_options(tmp_path: Path) -> None:
-    scan = replace(scan_of(), weights=None, poses=None, provenance=())
-    write_scan(tmp_path / "scan.h5", scan)
-    back = read_scan(tmp_path / "scan.h5")
+@pytest.mark.parametrize("name", ["scan.h5", "scan.npz"])
+def test_a_scan_without_options(tmp_path: Path, name: str) -> None:
+    scan = replace(scan_of(), weights=None, poses=None, provenance=(), calibration=Calibration())
+    write_scan(tmp_path / name, scan)
+    back = read_scan(tmp_path / name)
     assert back.weights is None
     assert back.poses is None
+    assert back.calibration == Calibration()
+    assert len(back.provenance) == 1
+
+
+@pytest.mark.parametrize("name", ["scan.h5", "scan.npz"])
+def test_a_stated_geometry_leaves_the_rest_as_it_was(tmp_path: Path, name: str) -> None:
+    write_scan(tmp_path / name, scan_of())
+    other = ParallelBeam.circular(7, detector=CONE.detector)
+    back = read_scan(tmp_path / name, geometry=other)
+    assert back.geometry == other
+    for part in ("values", "weights", "poses"):
+        assert torch.equal(getattr(back, part), getattr(scan_of(), part)), part
+    assert back.calibration == scan_of().calibration
+    assert "geometry stated by the caller" in back.provenance
+
+
+def test_plain_archives_state_their_calibration(tmp_path: Path) -> None:
+    npz(tmp_path / "p.npz", photons=2e4, electronic=3.0, water=0.021, energy=np.float32(60))
+    calibration = Calibration(photons=2e4, electronic=3.0, water=0.021, energy=60.0)
+    assert read_scan(tmp_path / "p.npz").calibration == calibration
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=lambda g: type(g).__name__)
 def test_geometry_as_json(geometry: ScanGeometry) -> None:
     assert geometry_from_json(geometry_to_json(geometry)) == geometry
-
-
-def test_npz_keeps_values_and_geometry(tmp_path: Path) -> None:
-    write_scan(tmp_path / "scan.npz", scan_of())
-    back = read_scan(tmp_path / "scan.npz")
-    assert torch.equal(back.values, scan_of().values)
-    assert back.geometry == CONE
-    assert back.calibration.photons == 2e4
 
 
 def test_bare_array_with_a_geometry(tmp_path: Path) -> None:
