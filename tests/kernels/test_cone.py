@@ -79,7 +79,7 @@ def projections(rays: Lines) -> Tensor:
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_cone_path_equals_the_twin(case: str) -> None:
-    """Measured: 3e-6 of the largest sum of sizes in float32, where rows are finest; 7e-7 elsewhere."""
+    """Measured: 5e-6 of the largest sum of sizes with rows of 0.4 voxels, at most 2e-6 elsewhere."""
     rays = table(case)
     volume = draw(2, *rays.grid_shape, dtype=torch.float32)
     assert cone.applies(rays, volume)
@@ -95,7 +95,7 @@ def test_forward_and_adjoint_are_a_pair(case: str) -> None:
     x, y = draw(1, *rays.grid_shape, dtype=torch.float32), projections(rays)[:1]
     projected, spread = cone.forward(rays, x).double(), cone.adjoint(rays, y).double()
     difference = abs(float((projected * y).sum() - (spread * x).sum()))
-    assert difference <= 1e-5 * float(projected.norm() * y.norm()) + 1e-12  # 5e-7 measured
+    assert difference <= 1e-5 * float(projected.norm() * y.norm()) + 1e-12  # 2e-7 measured
 
 
 @pytest.mark.parametrize("views", [1, 2, 5])
@@ -166,7 +166,7 @@ def test_it_declines_float64() -> None:
 
 
 def test_a_full_turn_of_a_uniform_ball_is_even() -> None:
-    """The middle pixel sees the same chord in every view; 2e-3 is the voxels' staircase at 90 and 45 degrees."""
+    """The middle pixel sees the same chord in every view: 0.6 % off, and 3.2 % apart for the staircase of voxels."""
     grid = VolumeGrid(shape=(41, 41, 41))
     z, y, x = (axis.float() for axis in grid.axes())
     ball = (z[:, None, None] ** 2 + y[:, None] ** 2 + x**2 < 15.2**2).float()[None]
