@@ -1,5 +1,8 @@
 """Objects whose projections are known exactly, and simulated scans of them."""
 
+import recon.threads  # noqa: F401 - before anything loads torch
+
+# isort: split
 from phantoms.dose import BowTie, Dose, inverse_variance, variance
 from phantoms.library import (
     PHANTOMS,

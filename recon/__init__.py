@@ -3,6 +3,9 @@
 Attenuation is in 1/mm, lengths in mm, angles in rad; axes run slowest first, (z, y, x) and (view, row, column).
 """
 
+import recon.threads  # noqa: F401 - before anything loads torch
+
+# isort: split
 from recon.analytic import fbp, fdk
 from recon.errors import CTError, CTWarning, Status
 from recon.field_of_view import default_grid, field_of_view
