@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recon.kernels.cpu import cone, joseph, resample, shadow
+from recon.kernels.cpu import cone, in_plane, joseph, resample, shadow
 from recon.kernels.lines import Lines
 from recon.kernels.maps import Maps
 
@@ -17,7 +17,10 @@ Kernel = Callable[[Lines, Tensor], Tensor]
 __all__ = ["adjoint", "backproject", "forward"]
 
 # Paths faster than the general one: (applies, forward, adjoint), the first that applies is taken.
-_FAST: tuple[tuple[Callable[..., bool], Kernel, Kernel], ...] = ((cone.applies, cone.forward, cone.adjoint),)
+_FAST: tuple[tuple[Callable[..., bool], Kernel, Kernel], ...] = (
+    (in_plane.applies, in_plane.forward, in_plane.adjoint),
+    (cone.applies, cone.forward, cone.adjoint),
+)
 _FEWEST_SLICES = 5  # that fill enough of sixteen lanes
 _TILE_VALUES = 1e5  # of a tile, to leave the second-level cache room for views
 _SLABS_PER_THREAD = 2  # more evens out the load, but every slab visits every ray

@@ -13,11 +13,11 @@ import os
 from typing import Any
 
 import llvmlite.binding as llvm  # type: ignore[import-untyped]
-import numba
+import numba.extending
 from llvmlite import ir
 from numba.core import codegen, types
 from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
-from numba.extending import intrinsic, lower_builtin, models, register_model
+from numba.extending import lower_builtin, models, register_model
 
 from recon.errors import ConfigError, ResourceError
 
@@ -29,6 +29,7 @@ _F32, _I32, _I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 _FLOATS, _INTS = ir.VectorType(_F32, LANES), ir.VectorType(_I32, LANES)
 _HALF_FLOATS, _HALF_INTS = ir.VectorType(_F32, 8), ir.VectorType(_I32, 8)
 _settings: Any = numba.config
+intrinsic: Any = numba.extending.intrinsic  # its types know nothing of the functions it makes
 _CONTRACT = ("contract",)  # a product and a sum may become one fused operation
 
 
