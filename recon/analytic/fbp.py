@@ -12,6 +12,7 @@ from recon.analytic.filters import WINDOWS, filter_rows, ramp_response
 from recon.analytic.truncation import continued, warn_truncation
 from recon.analytic.weights import cosine, redundancy
 from recon.errors import CTWarning, GeometryError
+from recon.field_of_view import axial_range
 from recon.geometry import ConeBeam, ParallelBeam, ScanGeometry
 from recon.grid import VolumeGrid
 from recon.kernels.maps import maps
@@ -90,10 +91,13 @@ def _reconstruct(scan: Scan, grid: VolumeGrid, window: str, cutoff: float, paddi
     checks.fits_memory("volume", math.prod(grid.shape) * scan.values.itemsize)
     weights = _ray_weights(geometry, limited_angle)
     _warn_order(geometry)
+    _warn_unseen(geometry, grid)
     if padding == "zero":
         warn_truncation(scan)
     geometry, weighted = _widened(geometry, scan.values * weights.to(scan.values))
     filtered = filtered_projections(weighted, geometry, window=window, cutoff=cutoff, padding=padding)
+    if not _in_the_row(geometry, grid):
+        geometry, filtered = _heightened(geometry, filtered)
     unit = geometry.source_to_axis if isinstance(geometry, ConeBeam) else 1.0
     where = maps(geometry, grid, unit=unit, poses=scan.poses)
     image: Tensor = kernels.find("backproject", filtered)(where, filtered[None])[0]
@@ -137,6 +141,32 @@ def _widened(geometry: AnyBeam, values: Tensor) -> tuple[AnyBeam, Tensor]:
     )
     sides = (extra, 0) if offset > 0 else (0, extra)
     return replace(geometry, detector=wide), torch.nn.functional.pad(values, sides)
+
+
+def _in_the_row(geometry: AnyBeam, grid: VolumeGrid) -> bool:
+    """Tell a single slice in the very plane of a single row, which needs no neighbours."""
+    (v, _), pitch = geometry.detector.coordinates(), geometry.detector.pitch[0]
+    return len(v) == grid.shape[0] == 1 and max(abs(float(v[0])), abs(grid.centre[0])) < 1e-6 * pitch
+
+
+def _heightened(geometry: AnyBeam, values: Tensor) -> tuple[AnyBeam, Tensor]:
+    """Repeat the outer rows once: a pixel has an extent, and half of it lies beyond its middle."""
+    detector = replace(geometry.detector, shape=(geometry.detector.shape[0] + 2, geometry.detector.shape[1]))
+    return replace(geometry, detector=detector), torch.cat([values[:, :1], values, values[:, -1:]], dim=1)
+
+
+def _warn_unseen(geometry: AnyBeam, grid: VolumeGrid) -> None:
+    """Say when slices lie beyond the rows of the detector, where there is nothing to reconstruct from."""
+    bottom, top = axial_range(geometry)
+    z, _, _ = grid.axes()
+    unseen = int(((z < bottom - 1e-6) | (z > top + 1e-6)).sum())
+    if unseen:
+        warnings.warn(
+            f"grid: {unseen} of {len(z)} slices lie outside z from {bottom:.2f} to {top:.2f} mm, which the detector's "
+            "rows see at the axis; they are not reliable",
+            CTWarning,
+            stacklevel=5,
+        )
 
 
 def _supported(geometry: ScanGeometry) -> AnyBeam:
