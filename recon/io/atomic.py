@@ -14,6 +14,7 @@ from recon.errors import ConfigError, CTError, ResourceError
 
 _PREFIX = ".raymend-"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FULL_TEXTS = ("No space left", "File too large", " requested and ")
 
 
 @contextmanager
@@ -122,8 +123,8 @@ def _translated(target: Path) -> Iterator[None]:
 
 
 def _disk_full(error: OSError) -> bool:
-    """Recognise a full disk also where a library keeps only its text (h5py)."""
-    return error.errno in _FULL or "No space left" in str(error) or "File too large" in str(error)
+    """Recognise a full disk also where a library keeps only its text: h5py, and numpy, which counts what it wrote."""
+    return error.errno in _FULL or any(text in str(error) for text in _FULL_TEXTS)
 
 
 def _suffixes(target: Path) -> str:
