@@ -11,11 +11,11 @@ import torch
 
 from raymend.judging import Region, dense, noise, quiet_region, scores, steepness
 from raymend.reconstruction import ANALYTIC, default_method
-from recon import ConeBeam, CTWarning, Detector, ParallelBeam, Scan, VolumeGrid, to_hu
+from recon import ConeBeam, CTWarning, Detector, ParallelBeam, Scan, Status, VolumeGrid, to_hu
 from recon.analytic.weights import redundancy
-from recon.errors import GeometryError
+from recon.errors import GeometryError, NumericalError
 from recon.field_of_view import grid_of
-from recon.iterative import LeastSquares, balanced_huber, os_sart, pwls
+from recon.iterative import LeastSquares, Solution, balanced_huber, os_sart, pwls
 from recon.operators import Projector
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def _quick(scan: Scan, grid: VolumeGrid) -> list[Result]:
     method, _ = default_method(scan.geometry)
     water = scan.calibration.water
     if method not in ANALYTIC:
-        return [_timed("OS-SART", "3 passes over all views", lambda: os_sart(scan, grid, iterations=3).image, water)]
+        return [_timed("OS-SART", "3 passes over all views", lambda: _passes(scan, grid), water)]
     windows = {"ram-lak": "full resolution, no smoothing", "hann": "smoothed by the filter's window"}
     assert isinstance(scan.geometry, ParallelBeam | ConeBeam)  # the only ones with an analytic method
     short = too_short(scan.geometry)
@@ -129,6 +129,10 @@ def _quick(scan: Scan, grid: VolumeGrid) -> list[Result]:
         _timed(f"{method.upper()} {window}", note, functools.partial(make, window=window), water)
         for window, note in windows.items()
     ]
+
+
+def _passes(scan: Scan, grid: VolumeGrid) -> "Tensor":
+    return _check("OS-SART", os_sart(scan, grid, iterations=3)).image
 
 
 def too_short(geometry: ParallelBeam | ConeBeam) -> bool:
@@ -163,7 +167,7 @@ def _careful(
 
     begun = time.perf_counter()
     solution = pwls(used, grid, prior=prior, iterations=ITERATIONS, subsets=subsets, start=first, progress=tell)
-    _check(solution)
+    _check("PWLS", solution)
     result = Result(
         name="PWLS-Huber",
         note="weighs every ray by its noise and keeps edges",
@@ -208,16 +212,13 @@ def _weights_name(scan: Scan) -> str:
     return f"photons times exp(-line integral), with {scan.calibration.photons or 1e5:.3g} photons per pixel"
 
 
-def _check(solution: object) -> None:
-    from recon import Status
-    from recon.errors import NumericalError
-    from recon.iterative import Solution
-
-    assert isinstance(solution, Solution)
+def _check(name: str, solution: Solution) -> Solution:
+    """Return a solution that may be used; an interrupt that the iteration took goes on."""
     if solution.status is Status.STOPPED:
         raise KeyboardInterrupt
     if not solution.status.ok:
-        raise NumericalError(f"PWLS: {solution.advice}")
+        raise NumericalError(f"{name}: {solution.advice}")
+    return solution
 
 
 def _timed(name: str, note: str, make: Callable[[], "Tensor"], water: float) -> Result:

@@ -20,6 +20,7 @@ _OPTIONS = {
     "pass air= with the count without an object (--log on the command line)": "use --log --photons N",
     "pass air=": "use --log --photons N",
     "pass geometry=": "state it with --settings FILE.toml",
+    "move it with .cpu()": "run with --device cpu",
     "pass limited_angle=True (--limited-angle)": "pass --limited-angle",
 }
 
@@ -71,7 +72,8 @@ def describe(problem: BaseException) -> tuple[int, str]:
     if isinstance(code, int):
         return code, str(problem)
     if isinstance(problem, KeyboardInterrupt):
-        return (TERMINATED if isinstance(problem, Terminated) else INTERRUPTED), "interrupted; nothing was written"
+        stopped = isinstance(problem, Terminated) or terminated()  # an iteration may have swallowed the first one
+        return (TERMINATED if stopped else INTERRUPTED), "interrupted; nothing was written"
     if isinstance(problem, BrokenPipeError):
         return 0, ""
     if isinstance(problem, FileNotFoundError | IsADirectoryError | NotADirectoryError):
@@ -94,6 +96,7 @@ def one_line(message: str) -> str:
 @contextlib.contextmanager
 def terminable() -> Iterator[None]:
     """Turn SIGTERM into an exception, so that files and locks are cleaned up."""
+    _terminated.clear()
 
     def stop(number: int, frame: Any) -> None:
         _terminated.set()

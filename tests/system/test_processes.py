@@ -1,6 +1,7 @@
 """The command as its own process: start-up, signals, locks, and a machine that offers nothing."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -109,12 +110,17 @@ def test_interrupt_without_a_state_leaves_nothing(scan: Path, marked: dict[str, 
     assert {item.name for item in scan.parent.iterdir()} - before <= {"marker", "__pycache__"}
 
 
-def test_help_is_quick_and_imports_nothing_heavy() -> None:
-    begun = time.perf_counter()
-    done = subprocess.run([sys.executable, "-m", "raymend", "--help"], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0
-    # Measured: 0.3 s; the bound leaves room for a busy machine.
-    assert time.perf_counter() - begun < 5
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_demo_leaves_nothing(tmp_path: Path, marked: dict[str, str], number: int, code: int) -> None:
+    process = start("demo", "--size", "small", "--out", tmp_path / "out", env=marked)
+    returned, err = interrupted(process, number, tmp_path / "marker")
+    assert returned == code, err
+    assert err.splitlines()[-1] == "raymend: interrupted; nothing was written"
+    assert not (tmp_path / "out").exists()
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """What makes help quick, 0.3 s as measured, is what it does not import; a clock would say more of the machine."""
     code = (
         "import sys; sys.argv = ['raymend', '--help']; import raymend.__main__ as m\n"
         "try: m.main()\n"
@@ -158,10 +164,29 @@ def test_closed_pipe_is_no_bug(scan: Path) -> None:
     assert "bug" not in err
 
 
-def test_full_disk_is_one_line(scan: Path) -> None:
-    process = start("info", scan, "--json", stdin=subprocess.DEVNULL)
-    process.communicate(timeout=120)
-    assert process.returncode == 0
+def small_files() -> None:
+    """Let files end at 20 kB, which a process notices as it would a full disk."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+
+@pytest.mark.parametrize("name", ["image.npy", "image.nii", "image.tif"])
+def test_full_disk_is_one_line_and_leaves_the_old_file(scan: Path, name: str) -> None:
+    out = scan.parent / name
+    out.write_bytes(b"old")
+    before = {item.name for item in scan.parent.iterdir()}
+    command = ("reconstruct", scan, "-o", out, "--shape", 100)
+    process = start(*command, preexec_fn=small_files, env={**os.environ, "NUMBA_CACHE_DIR": "/proc/nowhere"})
+    _, err = process.communicate(timeout=400)
+    assert process.returncode == 4, err
+    assert "the disk is full" in err.splitlines()[-1]
+    assert [line for line in err.splitlines() if line.startswith("raymend: ")] == err.splitlines()[-1:]
+    assert "Traceback" not in err
+    assert out.read_bytes() == b"old"
+    assert {item.name for item in scan.parent.iterdir()} == before
+
+
+def test_device_as_output_is_refused(scan: Path) -> None:
     process = start("reconstruct", scan, "-o", "/dev/full", "--shape", 16)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 2
