@@ -1,12 +1,12 @@
 """The reconstruction methods of the command line by name, and which one suits a geometry."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from recon import ConeBeam, ParallelBeam, Scan, ScanGeometry, VolumeGrid, fbp, fdk
 from recon.errors import ConfigError, NumericalError
-from recon.iterative import Solution, cgls, os_sart, sirt
+from recon.iterative import Solution, cgls, os_sart, pwls, sirt
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -14,9 +14,13 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int, Mapping[str, float]], None]
 
 ANALYTIC: dict[str, Callable[..., "Tensor"]] = {"fbp": fbp, "fdk": fdk}
-ITERATIVE: dict[str, Callable[..., Solution]] = {"cgls": cgls, "sirt": sirt, "os-sart": os_sart}
+ITERATIVE: dict[str, Callable[..., Solution]] = {"cgls": cgls, "sirt": sirt, "os-sart": os_sart, "pwls": pwls}
 METHODS = (*ANALYTIC, *ITERATIVE)
-ITERATIONS = {"cgls": 20, "sirt": 100, "os-sart": 10}
+ITERATIONS = {"cgls": 20, "sirt": 100, "os-sart": 10, "pwls": 15}
+UNUSED = {
+    "analytic": ("iterations", "state", "resume"),
+    "iterative": ("window", "cutoff", "padding", "limited_angle"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +47,12 @@ class Settings:
     def limit(self) -> int:
         """The number of iterations, 0 for an analytic method."""
         return 0 if self.method in ANALYTIC else self.iterations or ITERATIONS[self.method]
+
+
+def unused(method: str, given: Iterable[str]) -> list[str]:
+    """Return those of the options that a method does not read."""
+    idle = UNUSED["analytic" if method in ANALYTIC else "iterative"]
+    return [name for name in given if name in idle]
 
 
 def default_method(geometry: ScanGeometry) -> tuple[str, str]:
@@ -103,7 +113,18 @@ def run(
         if settings.limited_angle:
             options["limited_angle"] = True
         return ANALYTIC[settings.method](scan, grid, **options), None
-    solution = ITERATIVE[settings.method](scan, grid, iterations=settings.limit, progress=progress, resume=resume)
+    start = _start(scan, grid) if settings.method == "pwls" and resume is None else None
+    solution = ITERATIVE[settings.method](
+        scan, grid, iterations=settings.limit, start=start, progress=progress, resume=resume
+    )
     if not solution.status.ok:
         raise NumericalError(f"{settings.method}: {solution.advice}")
     return solution.image, solution
+
+
+def _start(scan: Scan, grid: VolumeGrid) -> "Tensor | None":
+    """Return a smooth image for pwls to start from, or None where no method makes one at once."""
+    method, _ = default_method(scan.geometry)
+    if method not in ANALYTIC:
+        return None
+    return ANALYTIC[method](scan, grid, window="hann", limited_angle=True).clamp_min(0)

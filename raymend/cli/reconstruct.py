@@ -33,7 +33,7 @@ def reconstruct(
         Path, typer.Option("--output", "-o", help="Where to write: .nii, .nii.gz, .tif, .npy, or .png for one slice.")
     ],
     method: Annotated[
-        str | None, typer.Option(help="fbp, fdk, cgls, sirt or os-sart.", show_default="what suits the geometry")
+        str | None, typer.Option(help="fbp, fdk, cgls, sirt, os-sart or pwls.", show_default="what suits the geometry")
     ] = None,
     shape: Annotated[
         str | None, typer.Option(help="Voxels: N or z,y,x.", show_default="fills the field of view")
@@ -55,7 +55,7 @@ def reconstruct(
         str | None, typer.Option(help="Cut-off projections: zero, or edge to continue them.", show_default="zero")
     ] = None,
     iterations: Annotated[
-        int | None, typer.Option(help="Iterations of cgls, sirt, os-sart.", show_default="15, 100, 10")
+        int | None, typer.Option(help="Iterations of cgls, sirt, os-sart, pwls.", show_default="20, 100, 10, 15")
     ] = None,
     unit: Annotated[
         str | None, typer.Option(help="hu or mm (attenuation in 1/mm).", show_default="mm; hu for .png")
@@ -83,11 +83,14 @@ def reconstruct(
     debug: Debug = False,
 ) -> None:
     """Reconstruct a scan and write the volume."""
+    options = {
+        "window": window, "cutoff": cutoff, "padding": padding, "limited_angle": limited_angle,
+        "iterations": iterations,
+    }  # fmt: skip
     stated = load_stated(settings, pitch=pitch, log=log, photons=photons).overridden(
         grid={"shape": common.parse_shape(shape), "spacing": common.parse_spacing(spacing)},
         reconstruction={
-            "method": method, "window": window, "cutoff": cutoff, "padding": padding, "limited_angle": limited_angle,
-            "iterations": iterations, "unit": unit, "window_hu": common.parse_window(window_hu), "device": device,
+            "method": method, "unit": unit, "window_hu": common.parse_window(window_hu), "device": device, **options,
         },
     )  # fmt: skip
     told = stated.settings.reconstruction
@@ -96,11 +99,12 @@ def reconstruct(
         state=state, resume=resume, settings=settings, record=write_settings, json=json,
     )  # fmt: skip
     job.check()
-    common.check_device(told.device or "cpu")
+    where = common.check_device(told.device or "cpu")
     common.check_iterations(told.iterations)
     announce_compilation(quiet=json)
-    data = load_scan(scan, stated, centre=centre)
+    data = load_scan(scan, stated, centre=centre).to(where)
     chosen = _chosen(told, data)
+    _refuse_unused(chosen.method, {**options, "state": state, "resume": resume}, told)
     grid = _grid(data, stated)
     job.run(data, grid, chosen)
     job.keep(data, grid, chosen, stated)
@@ -244,6 +248,21 @@ def _chosen(told: "ReconstructionTable", scan: "Scan") -> "Settings":
 
     options = told.given("window", "cutoff", "padding", "limited_angle", "iterations")
     return Settings(method=_method(told.method, scan), **options)
+
+
+def _refuse_unused(method: str, options: Mapping[str, object], told: "ReconstructionTable") -> None:
+    """Refuse options that the method does not read; of settings in a file, made for another method, only tell."""
+    from raymend.reconstruction import ANALYTIC, unused
+
+    given = [name for name, value in options.items() if value is not None]
+    idle = unused(method, given)
+    if idle:
+        kind = "takes no iterations" if method in ANALYTIC else "is iterative and has no filter"
+        named = ", ".join(f"--{name.replace('_', '-')}" for name in idle)
+        raise common.config_error(f"{named}: expected none with --method {method}, which {kind}; leave it out")
+    left = [name for name in unused(method, told.given()) if name not in given]
+    if left:
+        common.say(f"note: {', '.join(left)} in the settings: not used by {method}")
 
 
 def _used(

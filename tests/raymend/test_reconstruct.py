@@ -1,9 +1,18 @@
+import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
-from recon.io import read_volume
+from phantoms import Ellipsoid, Phantom
+from raymend.reconstruction import ANALYTIC
+from raymend.reconstruction import METHODS as METHODS_BY_NAME
+from recon import ConeBeam, Detector, Scan
+from recon.io import read_volume, write_scan
+from recon.kernels import find
 
 METHODS = {"parallel": "fbp", "fan": "fbp", "cone": "fdk", "helix": "os-sart"}
 
@@ -36,16 +45,73 @@ def test_units_and_formats(raymend: Any, scan_file: Path, tmp_path: Path) -> Non
     assert read_volume(tmp_path / "a.nii").unit == "HU"
 
 
-@pytest.mark.parametrize("method", ["fbp", "cgls", "sirt", "os-sart"])
+@pytest.mark.parametrize("method", METHODS_BY_NAME)
 def test_every_method_runs(raymend: Any, scan_file: Path, tmp_path: Path, method: str) -> None:
+    analytic = method in ANALYTIC
     found = raymend(
-        "reconstruct", scan_file, "-o", tmp_path / "image.npy", "--method", method, "--iterations", 4,
-        "--shape", "1,32,40", "--spacing", 2.0, "--json",
+        "reconstruct", scan_file, "-o", tmp_path / "image.npy", "--method", method,
+        *(() if analytic else ("--iterations", 4)), "--shape", "1,32,40", "--spacing", 2.0, "--json",
     )  # fmt: skip
     assert found.code == 0, found.err
     assert found.json["shape"] == [1, 32, 40]
-    assert found.json["spacing_mm"] == [2.0, 2.0, 2.0] or found.json["spacing_mm"][1:] == [2.0, 2.0]
-    assert found.json["iterations"] == (None if method == "fbp" else 4)
+    assert found.json["spacing_mm"] == [1.0, 2.0, 2.0]  # a slice is as thick as a detector row at the axis
+    assert found.json["iterations"] == (None if analytic else 4)
+    middle = float(np.load(tmp_path / "image.npy")[0, 14:18, 18:22].mean())
+    assert middle == pytest.approx(0.02, rel={"sirt": 0.6, "cgls": 0.1}.get(method, 0.05))
+
+
+@pytest.mark.parametrize(
+    ("method", "option"),
+    [
+        ("fbp", ("--iterations", 4)), ("fdk", ("--state", "kept")), ("fbp", ("--resume", "kept")),
+        ("cgls", ("--window", "hann")), ("sirt", ("--cutoff", 0.5)), ("os-sart", ("--limited-angle",)),
+        ("pwls", ("--padding", "edge")),
+    ],
+)  # fmt: skip
+def test_options_that_a_method_does_not_read_are_refused(
+    raymend: Any, scan_file: Path, tmp_path: Path, method: str, option: tuple[object, ...]
+) -> None:
+    found = raymend("reconstruct", scan_file, "-o", tmp_path / "image.npy", "--method", method, *option)
+    assert found.code == 2, found.err
+    assert f"{option[0]}: expected none with --method {method}" in found.err
+    assert found.err.count("\n") == 1
+    assert not (tmp_path / "image.npy").exists()
+
+
+def test_settings_that_a_method_does_not_read_are_told(raymend: Any, scan_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text("[reconstruction]\nmethod = 'cgls'\niterations = 2\n")
+    call = ("reconstruct", scan_file, "-o", tmp_path / "a.npy", "--shape", 12, "--settings", tmp_path / "run.toml")
+    assert raymend(*call).err == ""
+    assert "note: iterations in the settings: not used by fbp\n" in raymend(*call, "--method", "fbp").err
+
+
+def test_data_go_to_the_device_that_is_asked_for(
+    raymend: Any, scan_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a GPU at hand, say that there is one and look where the data would go."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    asked = []
+
+    def to(scan: Scan, device: str) -> Scan:
+        asked.append(device)
+        find("backproject", torch.zeros(1, device="meta"))  # what a device without kernels ends in
+        return scan
+
+    monkeypatch.setattr(Scan, "to", to)
+    found = raymend("reconstruct", scan_file, "-o", tmp_path / "image.npy", "--device", "cuda")
+    assert (found.code, asked) == (4, ["cuda"])
+    assert "run with --device cpu" in found.err
+    assert not (tmp_path / "image.npy").exists()
+
+
+@pytest.mark.gpu
+def test_cuda_never_computes_on_the_cpu(raymend: Any, scan_file: Path, tmp_path: Path) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    for method in ("fbp", "cgls", "pwls"):
+        found = raymend("reconstruct", scan_file, "-o", tmp_path / "image.npy", "--device", "cuda", "--method", method)
+        assert found.code == 4, found.err
+        assert "run with --device cpu" in found.err
 
 
 def test_summary_for_people(raymend: Any, scan_file: Path, tmp_path: Path) -> None:
@@ -64,9 +130,21 @@ def test_counts_need_the_logarithm(raymend: Any, counts_file: Path, tmp_path: Pa
     assert found.json["max"] == pytest.approx(0.02, rel=0.4)
 
 
-def test_axis_is_found(raymend: Any, scan_file: Path, tmp_path: Path) -> None:
-    found = raymend("reconstruct", scan_file, "-o", tmp_path / "image.npy", "--centre", "find")
+def test_axis_is_found(raymend: Any, tmp_path: Path) -> None:
+    """A disc beside the axis, on a detector that is moved by 3.3 mm and does not say so."""
+    detector = Detector(shape=(1, 64), pitch=(2.0, 2.0), offset=(0.0, 3.3))
+    true = ConeBeam.circular(72, detector=detector, source_to_axis=300, source_to_detector=600)
+    disc = Phantom(
+        name="disc", rule="additive", shapes=(Ellipsoid(centre=(0, 6, -9), semi=(50, 14, 10), density=0.02),)
+    )
+    said = replace(true, detector=replace(detector, offset=(0.0, 0.0)))
+    write_scan(tmp_path / "scan.h5", Scan(geometry=said, values=disc.line_integrals(true)))
+    used = tmp_path / "used.toml"
+    found = raymend(
+        "reconstruct", tmp_path / "scan.h5", "-o", tmp_path / "image.npy", "--centre", "find", "--write-settings", used
+    )
     assert found.code == 0, found.err
+    assert tomllib.loads(used.read_text())["detector"]["offset"][1] == pytest.approx(3.3, abs=0.2)
 
 
 def test_volume_beyond_the_field_of_view_is_warned_about(raymend: Any, scan_file: Path, tmp_path: Path) -> None:
