@@ -118,10 +118,11 @@ def _from_counts(raw: RawScan, values: NDArray[Any], geometry: ScanGeometry, air
 
 
 def real(where: str, array: NDArray[Any]) -> torch.Tensor:
-    """Return real numbers as a float64 tensor of its own."""
+    """Return real numbers as a tensor, in the dtype they are stored in where torch has it."""
     if array.dtype.kind not in "iuf":
         raise FormatError(f"{where}: expected real numbers, got {array.dtype}")
-    return torch.from_numpy(np.array(array, dtype=np.float64, order="C"))
+    kind = array.dtype.newbyteorder("=") if array.itemsize <= 8 else np.dtype(np.float64)
+    return torch.from_numpy(np.require(array, dtype=kind, requirements=["C", "W"]))
 
 
 def stated(geometry: StatedGeometry, shape: tuple[int, ...]) -> ScanGeometry:

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 from recon import checks
 from recon.errors import CTWarning, FormatError, NumericalError
 
+_BLOCK = 1 << 25  # bytes of float64 that are worked on at a time
 _MOST_BAD = 0.05  # share of dead pixels beyond which interpolation would invent the image
 
 Array = NDArray[np.float64]
@@ -56,32 +58,58 @@ def line_integrals(
         FormatError: neither flats nor air, shapes that do not fit, flats darker than darks, too many dead pixels.
         NumericalError: NaN or Inf, or no positive count at all.
     """
-    data = _counts(counts)
-    pixels = (int(data.shape[1]), int(data.shape[2]))
+    _check_counts(counts)
+    pixels = (int(counts.shape[1]), int(counts.shape[2]))
     dark = np.zeros(pixels) if darks is None else _mean_frame("darks", darks, pixels)
     beam = _beam(flats, dark, air, pixels, given=darks is not None)
     bad = _dead(beam)
-    transmission = (data - dark) / np.where(bad, 1.0, beam)
-    del data
-    clamped = _clamp(transmission, bad)
-    values = -np.log(transmission)
-    _interpolate(values, bad)
+    frames = _Frames(counts=counts, dark=dark, beam=np.where(bad, 1.0, beam), bad=bad)
+    clamped, floor = _clamp(frames)
+    values = np.empty(counts.shape, dtype=np.float32)
+    for views, transmission in frames:
+        block = -np.log(np.where(transmission <= 0, floor, transmission))
+        _interpolate(block, bad)
+        values[views] = block
     return LineIntegrals(
-        values=torch.from_numpy(values.astype(np.float32)),
+        values=torch.from_numpy(values),
         photons=float(beam[~bad].mean()),
         bad=torch.from_numpy(bad),
         clamped=clamped,
     )
 
 
-def _counts(counts: Tensor) -> Array:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Frames:
+    """Transmission in float64 by blocks of views, so that no more than one block is held; 1 at dead pixels."""
+
+    counts: Tensor
+    dark: Array
+    beam: Array
+    bad: NDArray[np.bool_]
+
+    def __iter__(self) -> Iterator[tuple[slice, Array]]:
+        for views in _blocks(self.counts):
+            block = self.counts[views].detach().cpu().to(torch.float64).numpy()
+            transmission = (block - self.dark) / self.beam
+            transmission[:, self.bad] = 1.0
+            yield views, transmission
+
+
+def _blocks(counts: Tensor) -> Iterator[slice]:
+    """Split the views into blocks of about `_BLOCK` bytes in float64."""
+    step = max(1, _BLOCK // (8 * max(1, counts[0].numel())))
+    return (slice(first, first + step) for first in range(0, len(counts), step))
+
+
+def _check_counts(counts: Tensor) -> None:
     if counts.is_complex():
         raise FormatError(
             f"counts: expected real numbers, got {counts.dtype}; pass the magnitude if that is what you mean"
         )
     if counts.ndim != 3 or counts.numel() == 0:
         raise FormatError(f"counts: expected (view, row, column) with at least one pixel, got {tuple(counts.shape)}")
-    return _finite("counts", counts)
+    if counts.is_floating_point() and not all(bool(counts[views].isfinite().all()) for views in _blocks(counts)):
+        checks.all_finite("counts", counts)
 
 
 def _finite(name: str, value: Tensor) -> Array:
@@ -148,24 +176,25 @@ def _dead(beam: Array) -> NDArray[np.bool_]:
     return bad
 
 
-def _clamp(transmission: Array, bad: NDArray[np.bool_]) -> int:
-    """Raise values without a positive count to the smallest positive one, in place; return how many."""
-    transmission[:, bad] = 1.0
-    low = transmission <= 0
-    number = int(low.sum())
+def _clamp(frames: _Frames) -> tuple[int, float]:
+    """Count the values without a positive count, and return the smallest positive transmission in their place."""
+    number, living, floor = 0, 0, math.inf
+    for _, transmission in frames:
+        above = transmission > 0
+        number += int(above.size - above.sum())
+        living += int(above[:, ~frames.bad].sum())
+        floor = min(floor, float(transmission.min(where=above, initial=math.inf)))
     if number == 0:
-        return 0
-    if bool((low | bad).all()):
+        return 0, floor
+    if living == 0:
         raise NumericalError("counts: expected positive counts, got none above the dark field; was the beam on?")
-    floor = float(transmission[~low].min())
-    transmission[low] = floor
     warnings.warn(
-        f"counts: {number} of {low.size} values are not above the dark field, clamped to the smallest positive "
-        f"transmission ({floor:.3g}, a line integral of {-math.log(floor):.3g})",
+        f"counts: {number} of {frames.counts.numel()} values are not above the dark field, clamped to the smallest "
+        f"positive transmission ({floor:.3g}, a line integral of {-math.log(floor):.3g})",
         CTWarning,
         stacklevel=4,
     )
-    return number
+    return number, floor
 
 
 def _interpolate(values: Array, bad: NDArray[np.bool_]) -> None:

@@ -125,6 +125,24 @@ def test_counts_that_are_not_finite() -> None:
         line_integrals(counts, frames(1000.0))
 
 
+@pytest.mark.parametrize("block", [1, 5 * 7 * 9 * 8, 1 << 30])
+@pytest.mark.filterwarnings("ignore::recon.errors.CTWarning")
+def test_blocks_of_views_give_the_numbers_of_the_whole(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+    draw = torch.Generator().manual_seed(0)
+    counts = (torch.rand(23, 7, 9, generator=draw) * 1000 - 5).to(torch.int32)
+    flats, darks = torch.full((2, 7, 9), 1000.0), torch.full((7, 9), 20.0)
+    flats[:, 2, 3] = 0
+    monkeypatch.setattr("recon.sinogram.preprocess._BLOCK", block)
+    got = line_integrals(counts, flats, darks)
+    share = (counts.double() - 20) / 980
+    share[:, 2, 3] = 1
+    low = share <= 0
+    wanted = -share.where(~low, share[~low].min()).log()
+    wanted[:, 2, 3] = (wanted[:, 2, 2] + wanted[:, 2, 4]) / 2
+    torch.testing.assert_close(got.values, wanted.float())
+    assert got.clamped == int(low.sum()) > 0
+
+
 @pytest.mark.parametrize("offset", [0.0, 0.33, -7.4, 11.65])
 @pytest.mark.parametrize("views", [90, 180])
 def test_axis_from_half_a_turn(views: int, offset: float) -> None:
