@@ -12,6 +12,7 @@ import torch
 
 from recon.analytic.truncation import cut_share
 from recon.errors import CTError, CTWarning
+from recon.field_of_view import field_of_view
 from recon.geometry import ConeBeam, ParallelBeam, ScanGeometry
 from recon.io.detect import SCANS, VOLUMES, detect, expect
 from recon.io.limits import in_words, regular_file
@@ -114,7 +115,8 @@ def _geometry(geometry: ScanGeometry) -> dict[str, Any]:
         said["source to axis [mm]"] = geometry.source_to_axis
         said["source to detector [mm]"] = geometry.source_to_detector
         said["advance per turn [mm]"] = geometry.pitch
-    return {**said, "detector": d.curve, "pitch [mm]": d.pitch, "offset [mm]": d.offset}
+    view = _field_of_view(geometry)
+    return {**said, "detector": d.curve, "pitch [mm]": d.pitch, "offset [mm]": d.offset, "field of view [mm]": view}
 
 
 def _range(values: torch.Tensor) -> dict[str, float]:
@@ -147,11 +149,28 @@ def _value_doubts(scan: Scan) -> list[str]:
     negative = float((values < -0.1).double().mean())
     if negative > 0.01:
         found.append(f"values: {negative:.1%} are below -0.1; is the air calibration right?")
-    still = (values.amax(0) == values.amin(0)) if len(values) > 2 else torch.zeros(1, dtype=torch.bool)
-    dead = int((still & (values[0] != 0)).sum()) if still.ndim == 2 else 0
+    dead = int(_dead(values).sum())
     if dead:
         found.append(f"values: {dead} pixels are the same in every view; dead pixels make rings")
     return found
+
+
+def _dead(values: torch.Tensor) -> torch.Tensor:
+    """Map pixels that never change between pixels that do, along the row or the column; (row, column).
+
+    What lies in the middle of an object, or beside it, is as still as its neighbours and no sign of a dead pixel.
+    """
+    if len(values) < 3:
+        return torch.zeros(values.shape[1:], dtype=torch.bool)
+    moves = values.amax(0) != values.amin(0)
+    between = [(moves.cumsum(d) > 0) & (moves.flip(d).cumsum(d).flip(d) > 0) for d in (0, 1)]
+    return ~moves & (values[0] != 0) & (between[0] | between[1])
+
+
+def _field_of_view(geometry: ScanGeometry) -> dict[str, float]:
+    with warnings.catch_warnings(action="ignore", category=CTWarning):  # it says how free trajectories are measured
+        radius, half = field_of_view(geometry)
+    return {"radius": radius, "height": 2 * half}
 
 
 def _coverage_doubts(scan: Scan) -> list[str]:

@@ -1,6 +1,7 @@
 """What is written reads back: values, geometry, position, unit."""
 
 import gzip
+import math
 import warnings
 import zlib
 from dataclasses import replace
@@ -13,10 +14,11 @@ import torch
 from io_cases import CONE, GEOMETRIES, GRID, SCAN_WRITERS, VOLUME_WRITERS, data_exchange, dicom, npz, scan_of, volume
 
 from recon.errors import CTWarning
-from recon.geometry import ConeBeam, ParallelBeam, ScanGeometry
+from recon.field_of_view import field_of_view
+from recon.geometry import ConeBeam, Detector, FreeBeam, ParallelBeam, ScanGeometry
 from recon.grid import VolumeGrid
 from recon.io import describe, geometry_from_json, geometry_to_json, read_scan, read_volume, write_scan, write_volume
-from recon.scan import Calibration
+from recon.scan import Calibration, Scan
 
 OPEN = pytest.mark.filterwarnings("ignore::recon.errors.CTWarning")
 
@@ -281,3 +283,28 @@ def test_files_do_not_depend_on_the_clock(tmp_path: Path) -> None:
     for suffix in (".h5", ".nii.gz"):
         assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
     assert zlib.crc32(gzip.decompress((tmp_path / "a.nii.gz").read_bytes()))
+
+
+def test_dead_pixels_are_told_from_still_objects(tmp_path: Path) -> None:
+    """A centred disc with a small rod in it: most of its pixels never change, and two are dead."""
+    geometry = ParallelBeam.circular(30, detector=Detector(shape=(1, 64)))
+    u = geometry.detector.coordinates()[1]
+    values = (2 * (25.0**2 - u**2).clamp_min(0).sqrt() * 0.02).expand(geometry.shape).clone()
+    write_scan(tmp_path / "still.h5", Scan(geometry=geometry, values=values.float()))
+    assert not any("same in every view" in text for text in describe(tmp_path / "still.h5")["warnings"])
+    for k, angle in enumerate(geometry.angles):
+        values[k, 0] += 0.3 * ((u - 10 * math.cos(angle)).abs() < 2)
+    write_scan(tmp_path / "rod.h5", Scan(geometry=geometry, values=values.float()))
+    assert not any("same in every view" in text for text in describe(tmp_path / "rod.h5")["warnings"])
+    values[:, 0, 30:32] = 0.5
+    write_scan(tmp_path / "dead.h5", Scan(geometry=geometry, values=values.float()))
+    assert any("2 pixels are the same in every view" in text for text in describe(tmp_path / "dead.h5")["warnings"])
+
+
+def test_field_of_view_is_described(tmp_path: Path) -> None:
+    for name, geometry in (("cone", CONE), ("free", FreeBeam.of(CONE))):
+        write_scan(tmp_path / f"{name}.h5", scan_of(geometry))
+    said = [describe(tmp_path / f"{name}.h5")["geometry"]["field of view [mm]"] for name in ("cone", "free")]
+    radius, half = field_of_view(CONE)
+    assert said[0] == {"radius": radius, "height": 2 * half}
+    assert said[1] == pytest.approx(said[0], rel=1e-6)
