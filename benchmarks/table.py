@@ -1,0 +1,107 @@
+"""What bench.py writes: the machine, the table and the files."""
+
+import os
+import platform
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import peers
+
+from raymend.machine import processors, vector_features
+from recon.io.atomic import atomic_write
+from recon.kernels.cpu import simd
+
+__all__ = ["append", "line", "machine", "page", "processors", "ratios", "write"]
+
+HEAD = ("workload", "task", "tool", "wall s", "CPU s", "GUPS", "error %", "adjoint gap", "wall ×", "CPU ×", "note")
+TEXT = """# Times
+
+Written by `benchmarks/bench.py`, which says what W1 to W4, updates (GUPS) and the adjoint gap are. Times are the best
+of some repeats, CPU seconds those of all threads. `wall ×` and `CPU ×` are a peer's time over raymend's for the same
+row: how many times faster raymend is. **Wall ratios hold on a quiet machine, CPU ratios on a loaded one**; the load at
+the start tells which this was. ASTRA's processor code and scikit-image use one thread, whatever is set. Peers are timed
+with their arrays and projectors made, raymend from call to return. Errors are relative root mean square on a smooth
+ball: of projections against exact line integrals, of images against means over the voxels; after few iterations an
+image is not expected to be near.
+"""
+
+
+def machine(threads: int) -> dict[str, Any]:
+    """Describe the machine and the software, before anything is timed."""
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "processor": _processor(),
+        "cores": processors(),
+        "threads": threads,
+        "instructions": simd.instruction_set(),
+        "features": vector_features(),
+        "load": [round(value, 2) for value in os.getloadavg()] if hasattr(os, "getloadavg") else None,
+        "system": f"{platform.system()} {platform.machine()}",
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("torch", "numba", "numpy")},
+            **peers.installed(),
+        },
+    }
+
+
+def _processor() -> str:
+    """Return the processor's name, its family and model included: virtual machines shorten the name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or "unknown"
+    found = {key.strip(): value.strip() for key, _, value in (text.partition(":") for text in lines)}
+    name = found.get("model name") or platform.processor() or "unknown"
+    return f"{name} (family {found['cpu family']}, model {found['model']})" if "cpu family" in found else name
+
+
+def ratios(rows: Sequence[Any]) -> None:
+    """Set every peer's time over raymend's for the same workload and task."""
+    ours = {(row.workload, row.task): row for row in rows if row.tool == "raymend"}
+    for row in rows:
+        base = ours.get((row.workload, row.task))
+        if base is not None and base is not row and row.wall is not None and base.wall:
+            row.wall_ratio = row.wall / base.wall
+            row.cpu_ratio = row.cpu / base.cpu if base.cpu else None
+
+
+def line(row: Any) -> str:
+    """Write a row as a line of Markdown."""
+    numbers = (_number(value) for value in (row.wall, row.cpu, row.gups, row.error))
+    gap = "" if row.gap is None else f"{row.gap:.0e}"
+    times = ("" if value is None else f"{value:.1f}" for value in (row.wall_ratio, row.cpu_ratio))
+    note = row.note.replace("|", "/")
+    return "| " + " | ".join((row.workload, row.task, row.tool, *numbers, gap, *times, note)) + " |"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"
+
+
+def page(rows: Sequence[Any], found: dict[str, Any], *, quick: bool) -> str:
+    """Write the whole page."""
+    load = "unknown" if found["load"] is None else " / ".join(f"{value:.2f}" for value in found["load"])
+    software = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
+    about = (
+        f"{found['date']}. {found['processor']}, {found['cores']} cores, {found['threads']} threads, "
+        f"{found['instructions']} ({' '.join(found['features'])}), {found['system']}. "
+        f"Load average at the start (1, 5, 15 minutes): {load}. {software}."
+    )
+    small = "\nMeasured with `--quick`, at an eighth of the size: these are not results.\n" if quick else ""
+    rules = "| " + " | ".join("---" for _ in HEAD) + " |"
+    return "\n".join([TEXT, about, small, "| " + " | ".join(HEAD) + " |", rules, *map(line, rows), ""])
+
+
+def write(path: Path, text: str) -> None:
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def append(path: Path, text: str) -> None:
+    """Add a line to a file of one record a line; a kill leaves the old file or the new one."""
+    before = path.read_text(encoding="utf-8") if path.exists() else ""
+    write(path, before + text + "\n")
