@@ -29,7 +29,7 @@ from recon.kernels.cpu.simd import (
     store,
     truncated,
 )
-from recon.kernels.cpu.tables import CLAMPED, EDGE, FAST, WIDE, Tables
+from recon.kernels.cpu.tables import CLAMPED, EDGE, FAST, SLOW, WIDE, Tables
 
 _LINES = 64  # of the image that all rays of a view cross before going on: they stay in a cache
 _OWNED = 16  # lines per job of the adjoint
@@ -63,7 +63,9 @@ def _rays(tables: Tables) -> tuple[Any, ...]:
 
 
 def _framed(image: Tensor) -> Any:
-    return torch.nn.functional.pad(image, (EDGE, 2 * EDGE)).numpy().reshape(-1)
+    out = image.new_zeros(image.shape[0], image.shape[1] + 3 * EDGE)
+    out[:, EDGE : EDGE + image.shape[1]] = image
+    return out.numpy().reshape(-1)
 
 
 @inline
@@ -151,16 +153,15 @@ def read_group(image, stride, lines, pixels, groups, at, slope, g, begin, end, s
     kind = groups[g, 4]
     if begin >= end:
         return
-    if kind == FAST:
-        inner = min(max(begin, groups[g, 1]), end)
-        outer = max(inner, min(end, groups[g, 2]))
-        read_lines(image, stride, pixels, CLAMPED, at, slope, 16 * g, middle, begin, inner, start, total, t)
-        read_lines(image, stride, pixels, FAST, at, slope, 16 * g, middle, inner, outer, start, total, t)
-        read_lines(image, stride, pixels, CLAMPED, at, slope, 16 * g, middle, outer, end, start, total, t)
-    elif kind == WIDE:
-        read_lines(image, stride, pixels, WIDE, at, slope, 16 * g, middle, begin, end, start, total, t)
-    else:
+    if kind == SLOW:
         read_singly(image, stride, pixels, at, slope, 16 * g, middle, begin, end, total, t)
+        return
+    inner = min(max(begin, groups[g, 1]), end) if kind == FAST else end
+    outer = max(inner, min(end, groups[g, 2]))
+    ends = (begin, inner, outer, end)
+    for part in range(3):
+        way = kind if kind == WIDE or part == 1 else CLAMPED
+        read_lines(image, stride, pixels, way, at, slope, 16 * g, middle, ends[part], ends[part + 1], start, total, t)
 
 
 @kernel
@@ -173,16 +174,11 @@ def project_image(by_y, by_x, ny, nx, first_run, runs, groups, at, slope, length
         total, lanes = np.zeros(stop - start + 16, f32), np.empty(32, f32)
         for begin in range(0, max(ny, nx), _LINES):
             for r in range(first_run[view], first_run[view + 1]):
+                image, lines, pixels = (by_y, ny, nx) if runs[r, 0] == 1 else (by_x, nx, ny)
+                stride, end = pixels + 3 * EDGE, begin + _LINES
                 for g in range(runs[r, 1] // 16, (runs[r, 1] + runs[r, 2] + 15) // 16):
                     t = 16 * g - start
-                    if runs[r, 0] == 1:
-                        read_group(
-                            by_y, nx + 3 * EDGE, ny, nx, groups, at, slope, g, begin, begin + _LINES, lanes, total, t
-                        )
-                    else:
-                        read_group(
-                            by_x, ny + 3 * EDGE, nx, ny, groups, at, slope, g, begin, begin + _LINES, lanes, total, t
-                        )
+                    read_group(image, stride, lines, pixels, groups, at, slope, g, begin, end, lanes, total, t)
         for r in range(first_run[view], first_run[view + 1]):
             for i in range(runs[r, 2]):
                 e = runs[r, 1] + i

@@ -169,25 +169,20 @@ def project_stack(
                             y0 - my - 1.01, y1 - my + 0.01, x0 - mx - 1.01, x1 - mx + 0.01,
                         )  # fmt: skip
                         if runs[r, 0] == 1:
-                            low = x0 if x0 > 0 else -1
-                            for e in range(runs[r, 1] + first, runs[r, 1] + last):
-                                a = at[e]
-                                begin, end = lines_near(a, slope[e], my, low, x1, y0, y1)
-                                if begin < end:
-                                    read_ray(
-                                        image, lanes, sums, (e - start) * lanes, a, slope[e], my, begin, end,
-                                        nx * lanes, lanes, low, x1, nx,
-                                    )  # fmt: skip
+                            middle, low, high, k0, k1, pixels = my, x0, x1, y0, y1, nx
+                            line_step, pixel_step = nx * lanes, lanes
                         else:
-                            low = y0 if y0 > 0 else -1
-                            for e in range(runs[r, 1] + first, runs[r, 1] + last):
-                                a = at[e]
-                                begin, end = lines_near(a, slope[e], mx, low, y1, x0, x1)
-                                if begin < end:
-                                    read_ray(
-                                        image, lanes, sums, (e - start) * lanes, a, slope[e], mx, begin, end,
-                                        lanes, nx * lanes, low, y1, ny,
-                                    )  # fmt: skip
+                            middle, low, high, k0, k1, pixels = mx, y0, y1, x0, x1, ny
+                            line_step, pixel_step = lanes, nx * lanes
+                        if low == 0:
+                            low = -1  # steps just before the image touch its first pixel
+                        for e in range(runs[r, 1] + first, runs[r, 1] + last):
+                            begin, end = lines_near(at[e], slope[e], middle, low, high, k0, k1)
+                            if begin < end:
+                                read_ray(
+                                    image, lanes, sums, (e - start) * lanes, at[e], slope[e], middle, begin, end,
+                                    line_step, pixel_step, low, high, pixels,
+                                )  # fmt: skip
         for view in range(v0, v1):
             for r in range(first_run[view], first_run[view + 1]):
                 for item in range(images):
@@ -227,21 +222,19 @@ def spread_stack(weighted, lanes, first_run, runs, at, slope, length, maps, mapp
                             runs[r], mapped, maps[view], columns, arc, slack,
                             top - my - 1.01, bottom - my + 0.01, x0 - mx - 1.01, x1 - mx + 0.01,
                         )  # fmt: skip
+                        if runs[r, 0] == 1:
+                            middle, low, high, k0, k1 = my, x0, x1, top, bottom
+                            line_step, pixel_step = _OWNED * lanes, lanes
+                        else:
+                            middle, low, high, k0, k1 = mx, top, bottom, x0, x1
+                            line_step, pixel_step = lanes, _OWNED * lanes
                         for e in range(runs[r, 1] + first, runs[r, 1] + last):
-                            if runs[r, 0] == 1:
-                                begin, end = lines_near(at[e], slope[e], my, x0 - 1, x1, top, bottom)
-                                if begin < end:
-                                    spread_ray(
-                                        weighted, lanes, tile, e * lanes, at[e], slope[e], my, begin, end,
-                                        _OWNED * lanes, lanes, x0, x1, origin,
-                                    )  # fmt: skip
-                            else:
-                                begin, end = lines_near(at[e], slope[e], mx, top - 1, bottom, x0, x1)
-                                if begin < end:
-                                    spread_ray(
-                                        weighted, lanes, tile, e * lanes, at[e], slope[e], mx, begin, end,
-                                        lanes, _OWNED * lanes, top, bottom, origin,
-                                    )  # fmt: skip
+                            begin, end = lines_near(at[e], slope[e], middle, low - 1, high, k0, k1)
+                            if begin < end:
+                                spread_ray(
+                                    weighted, lanes, tile, e * lanes, at[e], slope[e], middle, begin, end,
+                                    line_step, pixel_step, low, high, origin,
+                                )  # fmt: skip
         for item in range(images):
             for y in range(top, bottom):
                 for x in range(left, right):
