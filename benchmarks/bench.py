@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import recon  # before torch: it settles how idle threads wait
 
@@ -119,6 +120,8 @@ class Bench:
     iterations: int = 5
     quick: bool = False
     slow: bool = False
+    output: Path = Path()
+    machine: dict[str, Any] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
 
     def add(self, row: Row, measure: Callable[[Row], None]) -> None:
@@ -131,6 +134,18 @@ class Bench:
             peers.clear()
         self.rows.append(row)
         print(table.line(row), flush=True)
+        self.write(finished=False)
+
+    def write(self, *, finished: bool) -> None:
+        """Write what there is, after every row: a run that is killed leaves what it measured, and says so."""
+        table.ratios(self.rows)
+        rows = [asdict(row) for row in self.rows]
+        record = {"machine": self.machine, "quick": self.quick, "finished": finished, "rows": rows}
+        page = table.page(self.rows, self.machine, quick=self.quick, finished=finished)
+        table.write(self.output / "RESULTS.md", page)
+        table.write(self.output / "results.json", json.dumps(record, indent=1) + "\n")
+        if finished:
+            table.append(self.output / "history.jsonl", json.dumps(record))
 
     def clock(self, work: Work) -> Timing:
         """Run once to warm up, then some more; long work is run less often."""
@@ -233,9 +248,14 @@ def whole(bench: Bench, workload: Workload, task: str, tool: str, prepare: Prepa
         timing = bench.clock(prepare(workload.geometry, workload.grid, values))
         fill(row, timing, workload, workload.backward_updates())
         row.note = "; ".join(text for text in (workload.note, note) if text)
-        row.error = None if note else percent(timing.result, DENSITY * ball_on(workload.grid, 4))
+        row.error = None if note else percent(timing.result, DENSITY * ball_means(workload.grid))
 
     bench.add(Row(workload=workload.name, task=task, tool=tool), run)
+
+
+def ball_means(grid: VolumeGrid) -> Tensor:
+    """Draw the ball as means over pixels; in 3-D, where that needs much memory, as values at the voxels' middles."""
+    return ball_on(grid, 4 if grid.shape[0] == 1 else 1)
 
 
 def iterated(bench: Bench, workload: Workload, task: str, tool: str, prepare: Prepare) -> None:
@@ -245,7 +265,7 @@ def iterated(bench: Bench, workload: Workload, task: str, tool: str, prepare: Pr
         values = (DENSITY * ball_integrals(workload.geometry, 1)).float()
         timing = bench.clock(prepare(workload.geometry, workload.grid, values))
         fill(row, timing, workload, per=bench.iterations)
-        row.error = percent(timing.result, DENSITY * ball_on(workload.grid, 4))
+        row.error = percent(timing.result, DENSITY * ball_means(workload.grid))
         row.note = f"mean of {bench.iterations} iterations"
 
     bench.add(Row(workload=workload.name, task=f"{task}, an iteration", tool=tool), run)
@@ -327,20 +347,17 @@ def main() -> int:
     numba.set_num_threads(arguments.threads)
     torch.set_num_threads(arguments.threads)
     peers.set_threads(arguments.threads)
-    machine = table.machine(arguments.threads)
+    arguments.output.mkdir(parents=True, exist_ok=True)
     bench = Bench(
         repeats=1 if arguments.quick else arguments.repeats,
         iterations=2 if arguments.quick else arguments.iterations,
         quick=arguments.quick,
         slow=arguments.slow,
+        output=arguments.output,
+        machine=table.machine(arguments.threads),
     )
     measure_all(bench, workloads(arguments.quick, arguments.views))
-    table.ratios(bench.rows)
-    record = {"machine": machine, "quick": bench.quick, "rows": [asdict(row) for row in bench.rows]}
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    table.write(arguments.output / "RESULTS.md", table.page(bench.rows, machine, quick=bench.quick))
-    table.write(arguments.output / "results.json", json.dumps(record, indent=1) + "\n")
-    table.append(arguments.output / "history.jsonl", json.dumps(record))
+    bench.write(finished=True)
     return 0
 
 

@@ -24,8 +24,8 @@ of some repeats, CPU seconds those of all threads. `wall ×` and `CPU ×` are a 
 row: how many times faster raymend is. **Wall ratios hold on a quiet machine, CPU ratios on a loaded one**; the load at
 the start tells which this was. ASTRA's processor code and scikit-image use one thread, whatever is set. Peers are timed
 with their arrays and projectors made, raymend from call to return. Errors are relative root mean square on a smooth
-ball: of projections against exact line integrals, of images against means over the voxels; after few iterations an
-image is not expected to be near.
+ball: of projections against exact line integrals, of images against means over the pixels (in 3-D,
+against values at the voxels' middles); after few iterations an image is not expected to be near.
 """
 
 
@@ -82,7 +82,7 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.3g}"
 
 
-def page(rows: Sequence[Any], found: dict[str, Any], *, quick: bool) -> str:
+def page(rows: Sequence[Any], found: dict[str, Any], *, quick: bool, finished: bool) -> str:
     """Write the whole page."""
     load = "unknown" if found["load"] is None else " / ".join(f"{value:.2f}" for value in found["load"])
     software = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
@@ -92,6 +92,7 @@ def page(rows: Sequence[Any], found: dict[str, Any], *, quick: bool) -> str:
         f"Load average at the start (1, 5, 15 minutes): {load}. {software}."
     )
     small = "\nMeasured with `--quick`, at an eighth of the size: these are not results.\n" if quick else ""
+    small += "" if finished else "\nThe run did not end: rows are missing.\n"
     rules = "| " + " | ".join("---" for _ in HEAD) + " |"
     return "\n".join([TEXT, about, small, "| " + " | ".join(HEAD) + " |", rules, *map(line, rows), ""])
 
