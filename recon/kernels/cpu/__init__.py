@@ -5,12 +5,11 @@ from typing import Any
 
 import numba
 import numpy as np
-import torch
 from torch import Tensor
 
-from recon.kernels.cpu import cone, in_plane, joseph, resample, shadow
+from recon.kernels.cpu import cone, in_plane, joseph
+from recon.kernels.cpu.backprojection import backproject
 from recon.kernels.lines import Lines
-from recon.kernels.maps import Maps
 
 Kernel = Callable[[Lines, Tensor], Tensor]
 
@@ -21,8 +20,6 @@ _FAST: tuple[tuple[Callable[..., bool], Kernel, Kernel], ...] = (
     (in_plane.applies, in_plane.forward, in_plane.adjoint),
     (cone.applies, cone.forward, cone.adjoint),
 )
-_FEWEST_SLICES = 5  # that fill enough of sixteen lanes
-_TILE_VALUES = 1e5  # of a tile, to leave the second-level cache room for views
 _SLABS_PER_THREAD = 2  # more evens out the load, but every slab visits every ray
 
 
@@ -45,101 +42,6 @@ def adjoint(lines: Lines, projections: Tensor) -> Tensor:
     axis = 0 if lines.grid_shape[0] >= 2 * numba.get_num_threads() else 1
     slabs = min(lines.grid_shape[axis], _SLABS_PER_THREAD * numba.get_num_threads())
     joseph.adjoint_projection(_array(projections), *_arguments(lines), slabs, axis, out.numpy())
-    return out
-
-
-def backproject(maps: Maps, values: Tensor) -> Tensor:
-    """Sum projections (batch, view, row, column) read at each voxel's shadow: (batch, z, y, x)."""
-    if _steady(maps, values):
-        return _steady_backprojection(maps, values.detach())
-    if _flat_stack(maps, values):
-        return _parallel_backprojection(maps, values.detach())
-    if _flat_fan(maps, values):
-        return _fan_backprojection(maps, values.detach())
-    rows, columns = maps.detector_shape
-    z, y, x = maps.grid_shape
-    padded = torch.nn.functional.pad(values.transpose(2, 3), (1, 1, 1, 1))
-    out = values.new_empty(len(values), y, x, z)
-    shadow.shadow_backprojection(
-        _array(padded),
-        maps.matrices.contiguous().numpy(),
-        maps.arc,
-        maps.scale,
-        maps.shift.numpy(),
-        maps.middle,
-        rows,
-        columns,
-        out.numpy(),
-    )
-    return out.permute(0, 3, 1, 2).contiguous()
-
-
-def _steady(maps: Maps, values: Tensor) -> bool:
-    """Tell whether, in all views, a column of voxels has its shadow on one detector column, rising with z."""
-    z, y, x = maps.grid_shape
-    m = maps.matrices
-    corners = torch.tensor([(b, c, 1) for b in (0, y - 1) for c in (0, x - 1)], dtype=torch.float64)
-    ahead = maps.arc or bool((m[:, 2, 1:] @ corners.T > 0).all())
-    level = bool((m[:, 1:, 0] == 0).all()) and bool((m[:, 0, 0] > 0).all())
-    return values.dtype == torch.float32 and z >= _FEWEST_SLICES and level and ahead
-
-
-def _flat_stack(maps: Maps, values: Tensor) -> bool:
-    """Tell whether rays are parallel and every slice has its shadow on one place between two detector rows."""
-    still = torch.cat([maps.matrices[:, 0, 1:3], maps.matrices[:, 1, :1], maps.matrices[:, 2, :3]], dim=1)
-    return values.dtype == torch.float32 and not maps.arc and bool((still.abs() < 1e-12).all())
-
-
-def _parallel_backprojection(maps: Maps, values: Tensor) -> Tensor:
-    rows, columns = maps.detector_shape
-    out = values.new_empty(len(values), *maps.grid_shape)
-    framed = values.new_zeros(len(values), 2, values.shape[1], rows + 2, resample.padded(columns))
-    for side, ordered in enumerate((values, values.flip(3))):
-        framed[:, side, :, 1:-1, resample.MARGIN : resample.MARGIN + columns] = ordered
-    matrices = maps.matrices / maps.matrices[:, 2:, 3:]
-    shadow.parallel_backprojection(framed.flatten(1).numpy(), matrices.numpy(), rows, columns, out.numpy())
-    return out
-
-
-def _flat_fan(maps: Maps, values: Tensor) -> bool:
-    """Tell whether one slice is seen by one flat detector row in its plane."""
-    z, y, x = maps.grid_shape
-    corners = torch.tensor([(0, b, c, 1) for b in (0, y - 1) for c in (0, x + 14)], dtype=torch.float64)
-    one = z == 1 and maps.detector_shape[0] == 1 and not maps.arc and values.dtype == torch.float32
-    return (
-        one
-        and bool(((maps.matrices[:, 0] @ corners.T).abs() < 1e-9).all())
-        and bool((maps.matrices[:, 2] @ corners.T > 0).all())
-    )
-
-
-def _fan_backprojection(maps: Maps, values: Tensor) -> Tensor:
-    columns = maps.detector_shape[1]
-    framed = torch.nn.functional.pad(values[:, :, 0], (resample.MARGIN, 3 * resample.MARGIN))
-    out = values.new_empty(len(values), *maps.grid_shape)
-    shadow.fan_backprojection(
-        framed.contiguous().numpy(), maps.matrices.contiguous().numpy(), columns, out[:, 0].numpy()
-    )
-    return out
-
-
-def _steady_backprojection(maps: Maps, values: Tensor) -> Tensor:
-    rows, columns = maps.detector_shape
-    out = values.new_empty(len(values), *maps.grid_shape)
-    framed = values.new_zeros(*values.shape[:2], columns + 2, resample.padded(rows))
-    framed[:, :, 1:-1, resample.MARGIN : resample.MARGIN + rows] = values.transpose(2, 3)
-    shadow.steady_backprojection(
-        framed.flatten(1).numpy(),
-        maps.matrices.contiguous().numpy(),
-        maps.arc,
-        maps.scale,
-        maps.shift.numpy(),
-        maps.middle,
-        rows,
-        columns,
-        max(4, min(16, int((_TILE_VALUES / maps.grid_shape[0]) ** 0.5))),
-        out.numpy(),
-    )
     return out
 
 
