@@ -90,6 +90,10 @@ class Scan:
             poses=None if self.poses is None else self.poses[pick],
         )
 
+    def block(self, views: slice, rows: slice) -> Tensor:
+        """Return the values of some views and rows (view, row, column)."""
+        return self.values[views, rows]
+
     def moved(self, poses: Tensor) -> "Scan":
         """Return the same data with the motion of the object stated: (view, 6), mm and rad."""
         return replace(self, poses=poses)
@@ -104,7 +108,7 @@ class Scan:
         return replace(self, values=self.values.to(device), weights=weights)
 
     def _refuse_counts(self) -> None:
-        most = float(self.values.max())
+        most = float(self.values.amax())
         if most > _MOST:
             raise FormatError(f"values: expected line integrals up to {_MOST:g}, got {most:g}, {_AS_COUNTS}")
 

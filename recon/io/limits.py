@@ -20,6 +20,7 @@ from recon.errors import (
     ResourceError,
     ShapeError,
 )
+from recon.memory import in_words
 
 DEFLATE_RATIO = 1100  # deflate cannot pack tighter than 1032 : 1; a larger claim is a lie
 
@@ -69,15 +70,6 @@ def check_shape(where: str, shape: Sequence[int], itemsize: int, limit: int) -> 
     wanted = math.prod(int(n) for n in shape) * itemsize
     check_bytes(where, wanted, limit)
     return wanted
-
-
-def in_words(size: float) -> str:
-    """Write a number of bytes with a unit."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:.4g} {unit}"
-        size /= 1024
-    return f"{size:.4g} TiB"
 
 
 def checksum(path: Path) -> str:

@@ -1,6 +1,6 @@
 """What kernels are told about rays: plain tensors in voxel-index space, no geometry objects."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -35,6 +35,24 @@ class Lines:
     def shape(self) -> tuple[int, int, int]:
         """Shape of the projections (view, row, column)."""
         return len(self.source), self.rows, len(self.along)
+
+    def block(self, views: slice, rows: slice, slices: slice) -> "Lines":
+        """Return the rays of some views and rows, seen from some slices of the grid."""
+        first, last, _ = rows.indices(self.rows)
+        bottom, top, _ = slices.indices(self.grid_shape[0])
+        drop = torch.tensor([float(bottom), 0.0, 0.0], dtype=torch.float64)
+        raise_by = (first + last - self.rows) / 2
+        source = self.source[views]
+        return replace(
+            self,
+            source=source if self.parallel else source - drop,
+            centre=self.centre[views] + raise_by * self.v[views] - drop,
+            v=self.v[views],
+            u=self.u[views],
+            depth=self.depth[views],
+            rows=last - first,
+            grid_shape=(top - bottom, *self.grid_shape[1:]),
+        )
 
 
 def lines(geometry: ScanGeometry, grid: VolumeGrid, poses: Tensor | None = None) -> Lines:

@@ -1,6 +1,7 @@
 """Where a voxel falls on the detector: what voxel-driven backprojection is told, as plain tensors."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -24,6 +25,51 @@ class Maps:
     middle: float  # column of the detector's middle, for an arc
     detector_shape: tuple[int, int]
     grid_shape: tuple[int, int, int]
+
+    def block(self, views: slice, rows: tuple[int, int], slices: slice) -> "Maps":
+        """Return where some slices fall on some rows in some views; rows may begin and end beyond the detector."""
+        first, last = rows
+        bottom, top, _ = slices.indices(self.grid_shape[0])
+        matrices = self.matrices[views].clone()
+        matrices[:, :, 3] += bottom * matrices[:, :, 0]
+        if not self.arc:
+            matrices[:, 0] -= first * matrices[:, 2]
+        return replace(
+            self,
+            matrices=matrices,
+            shift=self.shift[views] - first if self.arc else self.shift[views],
+            detector_shape=(last - first, self.detector_shape[1]),
+            grid_shape=(top - bottom, *self.grid_shape[1:]),
+        )
+
+    def rows_seen(self, slices: slice) -> tuple[int, int]:
+        """Return the range of rows [first, last) on which some slices, and one voxel around them, fall in any view.
+
+        At least one row; the range may take in the row before the first one and the row after the last one.
+        """
+        places = self._places(slices)
+        if places is None:
+            return -1, self.detector_shape[0] + 1
+        lowest, highest = math.floor(places[0]) - 1, math.floor(places[1]) + 3
+        first = min(max(lowest, -1), self.detector_shape[0])
+        return first, min(max(highest, first + 1), self.detector_shape[0] + 1)
+
+    def _places(self, slices: slice) -> tuple[float, float] | None:
+        """Return the lowest and the highest row on which some slices fall, or None where the source is too near."""
+        bottom, top, _ = slices.indices(self.grid_shape[0])
+        _, y, x = self.grid_shape
+        corners = [(b, c, d, 1.0) for b in (bottom - 1, top) for c in (-1, y) for d in (-1, x)]
+        a, b, c = (self.matrices @ torch.tensor(corners, dtype=torch.float64).T).unbind(1)
+        if bool((c <= 0).any()):
+            return None
+        if not self.arc:
+            rows = a / c
+            return float(rows.min()), float(rows.max())
+        near, far = c.amin(1), torch.hypot(b, c).amax(1)
+        least, most = a.amin(1), a.amax(1)
+        low = torch.where(least < 0, least / near, least / far) + self.shift
+        high = torch.where(most > 0, most / near, most / far) + self.shift
+        return float(low.min()), float(high.max())
 
 
 def maps(geometry: ScanGeometry, grid: VolumeGrid, *, unit: float, poses: Tensor | None = None) -> Maps:

@@ -6,13 +6,15 @@ from typing import Self
 
 from torch import Tensor
 
-from recon import checks, kernels
+from recon import checks, kernels, memory
 from recon.errors import ConfigError
 from recon.geometry import ScanGeometry
 from recon.geometry.base import view_numbers
 from recon.geometry.pose import check_poses
 from recon.grid import VolumeGrid
 from recon.kernels.lines import Lines, lines
+from recon.kernels.maps import maps
+from recon.operators.blocks import Blocks
 from recon.operators.linear import LinearOperator, Shape
 from recon.scan import Scan
 
@@ -47,6 +49,7 @@ class Projector(LinearOperator):
             )
         self.poses = None if poses is None else check_poses(poses, len(geometry))
         self._lines: Lines | None = None
+        self._blocks: Blocks | None = None
 
     @classmethod
     def of(cls, scan: Scan, grid: VolumeGrid) -> "Projector":
@@ -75,6 +78,14 @@ class Projector(LinearOperator):
             self._lines = lines(self.geometry, self.grid, self.poses)
         return self._lines
 
+    @property
+    def blocks(self) -> Blocks:
+        """The rays in blocks, for use within a budget of memory."""
+        if self._blocks is None:
+            unit = 1.0  # where weights of backprojection are 1, which projection has no use for
+            self._blocks = Blocks(self.lines, maps(self.geometry, self.grid, unit=unit, poses=self.poses))
+        return self._blocks
+
     def __getitem__(self, views: int | slice | Sequence[int] | Tensor) -> Self:
         """Return the projector of some of the views."""
         poses = None if self.poses is None else self.poses[view_numbers(views, len(self.geometry))]
@@ -85,12 +96,22 @@ class Projector(LinearOperator):
         return f"Projector(grid={self.grid!r}, geometry={self.geometry!r}{moved})"
 
     def _forward(self, x: Tensor) -> Tensor:
+        if self._in_blocks(x):
+            return self.blocks.forward(x)
         checks.fits_memory("projections", len(x) * math.prod(self.range_shape) * x.itemsize)
         return kernels.find("forward", x)(self.lines, x)
 
     def _adjoint(self, y: Tensor) -> Tensor:
+        if self._in_blocks(y):
+            return self.blocks.adjoint(y)
         checks.fits_memory("volume", len(y) * math.prod(self.domain_shape) * y.itemsize)
         return kernels.find("adjoint", y)(self.lines, y)
+
+    def _in_blocks(self, tensor: Tensor) -> bool:
+        """Tell whether a budget of memory holds and asks for blocks: volume and projections are more than one."""
+        size = len(tensor) * (math.prod(self.domain_shape) + math.prod(self.range_shape)) * tensor.itemsize
+        budget = memory.current()
+        return budget.limit is not None and tensor.device.type == "cpu" and 2 * size > budget.work
 
 
 def subsets(operator: Projector, count: int) -> list[list[int]]:

@@ -1,0 +1,185 @@
+"""Filtered backprojection block by block: some views and some slices at a time, so that memory stays small."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from recon import kernels, memory
+from recon.analytic.filters import filter_rows, ramp_response
+from recon.analytic.truncation import continued
+from recon.analytic.weights import cosine
+from recon.geometry import ConeBeam, ParallelBeam
+from recon.grid import VolumeGrid
+from recon.kernels.maps import Maps, maps
+from recon.scan import Scan
+
+AnyBeam = ParallelBeam | ConeBeam
+Advance = Callable[[int, int], None]
+
+_FILTERED = 1 << 24  # bytes of temporary arrays while rows are filtered: more leaves the caches
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Recipe:
+    """All that filtered backprojection needs to know of a geometry and a grid, made once and used for every block.
+
+    Args:
+        grid: where to reconstruct.
+        maps: where the voxels fall on the detector, which is widened by `sides`.
+        weights: how much each ray counts, the step between views included, (view, 1, column).
+        cosine: the obliquity of each ray, (1, row, column), or None for parallel rays.
+        response: the filter's frequency response.
+        sides: columns of zeros on the left and on the right, where filtered values do not vanish.
+        continuation: positions of the columns in mm where projections are continued beyond them, or None.
+        level: a single slice in the very plane of a single row, which has no neighbours.
+    """
+
+    grid: VolumeGrid
+    maps: Maps
+    weights: Tensor
+    cosine: Tensor | None
+    response: Tensor
+    sides: tuple[int, int]
+    continuation: Tensor | None
+    level: bool
+
+    @classmethod
+    def of(
+        cls,
+        geometry: AnyBeam,
+        grid: VolumeGrid,
+        weights: Tensor,
+        *,
+        window: str,
+        cutoff: float,
+        padding: str,
+        poses: Tensor | None = None,
+    ) -> "Recipe":
+        """Make the recipe of a scan whose rays carry the weights of `redundancy`."""
+        wide, sides = _widened(geometry)
+        columns = wide.detector.shape[1]
+        extra = columns if padding == "edge" else 0
+        unit = geometry.source_to_axis if isinstance(geometry, ConeBeam) else 1.0
+        return cls(
+            grid=grid,
+            maps=maps(wide, grid, unit=unit, poses=poses),
+            weights=weights,
+            cosine=cosine(geometry) if isinstance(geometry, ConeBeam) else None,
+            response=_response(wide, columns + 2 * extra, window, cutoff),
+            sides=sides,
+            continuation=wide.detector.coordinates()[1] if extra else None,
+            level=_in_the_row(geometry, grid),
+        )
+
+    def image(self, scan: Scan, *, progress: Advance | None = None) -> Tensor:
+        """Return the whole image (z, y, x) in 1/mm; it lies on the disk where a budget of memory says so."""
+        slabs = self.slabs()
+        if len(slabs) == 1:
+            return self.slab(scan, slabs[0], progress=progress)
+        out = memory.like(scan.block(slice(0, 1), slice(0, 1)), self.grid.shape)
+        for number, slices in enumerate(slabs):
+            out[slices] = self.slab(scan, slices, progress=_within(progress, number, len(slabs)))
+            memory.release()
+        return out
+
+    def slabs(self) -> list[slice]:
+        """Cut the grid into slabs of slices that fit into the budget's block, all but the last equally thick."""
+        return memory.even_parts(self.grid.shape[0], 4 * self.grid.shape[1] * self.grid.shape[2])
+
+    def slab(self, scan: Scan, slices: slice, *, progress: Advance | None = None) -> Tensor:
+        """Return some slices of the image (slice, y, x) in 1/mm, adding up blocks of views."""
+        rows = (0, 1) if self.level else self.maps.rows_seen(slices)
+        blocks = self.blocks(rows)
+        image = None
+        for number, views in enumerate(blocks):
+            if progress is not None:
+                progress(number, len(blocks))
+            values = self.filtered(scan, views, rows)
+            part = kernels.find("backproject", values)(self.maps.block(views, rows, slices), values[None])[0]
+            image = part if image is None else image.add_(part)
+        assert image is not None
+        return image
+
+    def blocks(self, rows: tuple[int, int]) -> list[slice]:
+        """Cut the views into blocks whose filtered rows fit into the budget's block."""
+        return memory.even_parts(len(self.weights), 2 * 4 * (rows[1] - rows[0]) * self.maps.detector_shape[1])
+
+    def filtered(self, scan: Scan, views: slice, rows: tuple[int, int]) -> Tensor:
+        """Return weighted and filtered projections (view, row, column), at the sampling of the rotation axis.
+
+        The outer rows are repeated once beyond the detector: a pixel has an extent, and half of it lies beyond its
+        middle.
+        """
+        count = self.rows
+        first, last = min(max(rows[0], 0), count - 1), max(min(rows[1], count), 1)
+        begin, end, _ = views.indices(len(self.weights))
+        shape = end - begin, rows[1] - rows[0], self.maps.detector_shape[1]
+        out = scan.block(slice(0, 1), slice(0, 1)).new_empty(shape)
+        before = min(max(-rows[0], 0), out.shape[1] - (last - first))
+        inner = out[:, before : before + last - first]
+        step = max(1, _FILTERED // (24 * len(self.response) * (last - first)))
+        for at in range(begin, end, step):
+            part = slice(at, min(at + step, end))
+            inner[part.start - begin : part.stop - begin] = self._filter(scan, part, slice(first, last))
+        out[:, :before] = inner[:, :1]
+        out[:, before + last - first :] = inner[:, -1:]
+        return out
+
+    @property
+    def rows(self) -> int:
+        """The number of detector rows."""
+        return self.maps.detector_shape[0]
+
+    def _filter(self, scan: Scan, views: slice, rows: slice) -> Tensor:
+        values = scan.block(views, rows)
+        values = values * self.weights[views].to(values)
+        if self.cosine is not None:
+            values *= self.cosine[:, rows].to(values)
+        values = torch.nn.functional.pad(values, self.sides) if any(self.sides) else values
+        if self.continuation is None:
+            return filter_rows(values, self.response)
+        columns = values.shape[-1]
+        longer = continued(values, self.continuation, columns)
+        return filter_rows(longer, self.response)[..., columns : 2 * columns]
+
+
+def _response(geometry: AnyBeam, columns: int, window: str, cutoff: float) -> Tensor:
+    """Return the ramp filter's response at the sampling of the rotation axis (DERIVATIONS.md, section 3)."""
+    pitch = geometry.detector.pitch[1]
+    if not isinstance(geometry, ConeBeam):
+        return ramp_response(columns, pitch, window=window, cutoff=cutoff)
+    if not geometry.arc_detector:
+        return ramp_response(columns, pitch / geometry.magnification, window=window, cutoff=cutoff)
+    angle = pitch / geometry.source_to_detector
+    response = ramp_response(columns, angle, window=window, cutoff=cutoff, angular=True)
+    return response / geometry.source_to_axis
+
+
+def _widened(geometry: AnyBeam) -> tuple[AnyBeam, tuple[int, int]]:
+    """Add empty columns to the short side of an offset detector; return how many on either side."""
+    detector = geometry.detector
+    offset, pitch = detector.offset[1], detector.pitch[1]
+    extra = math.ceil(2 * abs(offset) / pitch)
+    if extra == 0:
+        return geometry, (0, 0)
+    shift = -math.copysign(extra * pitch / 2, offset)
+    wide = replace(
+        detector, shape=(detector.shape[0], detector.shape[1] + extra), offset=(detector.offset[0], offset + shift)
+    )
+    return replace(geometry, detector=wide), (extra, 0) if offset > 0 else (0, extra)
+
+
+def _in_the_row(geometry: AnyBeam, grid: VolumeGrid) -> bool:
+    """Tell a single slice in the very plane of a single row."""
+    (v, _), pitch = geometry.detector.coordinates(), geometry.detector.pitch[0]
+    return len(v) == grid.shape[0] == 1 and max(abs(float(v[0])), abs(grid.centre[0])) < 1e-6 * pitch
+
+
+def _within(progress: Advance | None, number: int, count: int) -> Advance | None:
+    """Report the steps of one slab as steps of all."""
+    if progress is None:
+        return None
+    return lambda done, steps: progress(number * steps + done, count * steps)

@@ -1,0 +1,268 @@
+"""A budget of memory: large arrays beyond it live in scratch files, and work is done in blocks that fit.
+
+Without a budget everything is kept in memory, and what memory cannot hold is refused before it is made. Inside
+``with limit("6GiB"):`` nothing is refused as long as one block fits: arrays that do not fit are mapped from scratch
+files without a name, which vanish with the process, and the system moves their pages to the disk and back.
+"""
+
+import contextlib
+import math
+import mmap
+import os
+import re
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from recon import checks
+from recon.errors import ConfigError, ResourceError
+
+_UNITS = {"": 1, "b": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40}
+_UNITS |= {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+_SMALL = 1 << 22  # bytes that are kept in memory whatever the budget
+_WORK = (1 << 24, 1 << 29)  # bytes for the temporary arrays of one block: least and most
+_SHARE = 8  # one part in so many of the budget is for those
+_CHUNK = 1 << 20  # numbers that `blockwise` works on at a time, so that they stay in a near cache
+_LIBRARIES = 400 << 20  # bytes of Python, torch and numba
+_DISK = 0.95  # of what is free on the disk may be filled
+
+_mapped: "weakref.WeakValueDictionary[int, mmap.mmap]" = weakref.WeakValueDictionary()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """How much memory this process may take, and where the rest goes.
+
+    Args:
+        limit: bytes for the whole process, or None to refuse what memory cannot hold.
+        scratch: the folder of scratch files.
+    """
+
+    limit: int | None = None
+    scratch: Path | None = None
+
+    @property
+    def work(self) -> int:
+        """Bytes for the temporary arrays of one block; the same for every budget from 4 GiB on, as results are."""
+        return _WORK[1] if self.limit is None else min(_WORK[1], max(_WORK[0], self.limit // _SHARE))
+
+    def left(self) -> int:
+        """Bytes that arrays may still take in memory, beside what one block needs."""
+        if self.limit is None:
+            return checks.available_memory()
+        release()  # pages of scratch files do not count: the system takes them back when it needs them
+        return self.limit - resident() - 2 * self.work
+
+
+_current: ContextVar[Budget] = ContextVar("budget", default=Budget())  # noqa: B039 - it is frozen
+
+
+def current() -> Budget:
+    """Return the budget that holds here."""
+    return _current.get()
+
+
+@contextlib.contextmanager
+def limit(size: "int | str | None" = None, *, scratch: "str | os.PathLike[str] | None" = None) -> Iterator[Budget]:
+    """Keep the process within a budget of memory: what does not fit goes to scratch files, block by block.
+
+    Results are equal to those without a budget to rounding, and equal bit by bit for equal budgets.
+
+    Args:
+        size: bytes, or text such as "6GiB", for the whole process; None for two thirds of what is free.
+        scratch: a folder with room for what does not fit; the system's folder for temporary files by default.
+
+    Raises:
+        ConfigError: a size that cannot be read, or a scratch folder that is none.
+        ResourceError: a size too small for the libraries and one small block.
+    """
+    room = resident() + checks.available_memory() * 2 // 3 if size is None else parse_size(size)
+    folder = Path(tempfile.gettempdir() if scratch is None else os.fspath(scratch))
+    if not folder.is_dir():
+        raise ConfigError(f"scratch: expected a folder, got {folder}; make it first")
+    least = resident() + 2 * _WORK[0]
+    if room < least:
+        raise ResourceError(
+            f"memory: {in_words(room)} is too small, as the libraries and one block take {in_words(least)}; "
+            f"allow {in_words(_rounded(least))} or more"
+        )
+    token = _current.set(Budget(limit=room, scratch=folder))
+    try:
+        yield _current.get()
+    finally:
+        _current.reset(token)
+
+
+def parse_size(size: "int | str") -> int:
+    """Return a number of bytes, given as such or as text: "800MiB", "6GiB", "6 GB".
+
+    Raises:
+        ConfigError: no number above 0, or an unknown unit.
+    """
+    if checks.whole(size) and int(size) > 0:
+        return int(size)
+    found = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([a-zA-Z]*)\s*", size) if isinstance(size, str) else None
+    if found is None or found[2].lower() not in _UNITS or float(found[1]) <= 0:
+        raise ConfigError(f"memory: expected a size such as 6GiB or 800MiB, got {size!r}")
+    return int(float(found[1]) * _UNITS[found[2].lower()])
+
+
+def in_words(size: float) -> str:
+    """Write a number of bytes with a unit."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.4g} {unit}"
+        size /= 1024
+    return f"{size:.4g} TiB"
+
+
+def empty(shape: Sequence[int], *, dtype: torch.dtype = torch.float32, name: str = "array") -> Tensor:
+    """Return a tensor on the CPU with arbitrary content, in memory or, where that is not to be filled, on the disk.
+
+    Args:
+        shape: its shape.
+        dtype: its type.
+        name: what it is, for messages.
+
+    Raises:
+        ResourceError: neither memory nor, inside a budget, the disk has room.
+    """
+    budget, size = current(), math.prod(shape) * dtype.itemsize
+    if budget.limit is None or size <= _SMALL:
+        checks.fits_memory(name, size)
+        return torch.empty(*shape, dtype=dtype)
+    if size > budget.left():
+        return _on_disk(budget, shape, dtype, name)
+    return torch.empty(*shape, dtype=dtype).zero_()  # touched at once, so that it counts from here on
+
+
+def zeros(shape: Sequence[int], *, dtype: torch.dtype = torch.float32, name: str = "array") -> Tensor:
+    """Return a tensor of zeros, placed as `empty` places it."""
+    return empty(shape, dtype=dtype, name=name).zero_()
+
+
+def like(tensor: Tensor, shape: Sequence[int] | None = None) -> Tensor:
+    """Return an `empty` tensor of a tensor's type and, unless another is given, shape; on its device."""
+    shape = tensor.shape if shape is None else shape
+    if tensor.device.type != "cpu":
+        return tensor.new_empty(*shape)
+    return empty(shape, dtype=tensor.dtype)
+
+
+def release() -> None:
+    """Take the pages of scratch files off this process; their content stays."""
+    for area in list(_mapped.values()):
+        if hasattr(mmap, "MADV_DONTNEED"):
+            area.madvise(mmap.MADV_DONTNEED)
+
+
+def resident() -> int:
+    """Return the bytes of memory this process holds; where the system does not say, what the libraries take."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return _LIBRARIES
+
+
+def blockwise(function: Callable[..., Tensor], *tensors: Tensor, out: Tensor | None = None) -> Tensor:
+    """Apply an elementwise function to tensors of one shape, some slices at a time, so that nothing else is large.
+
+    Args:
+        function: takes as many tensors as are given and returns one of their shape.
+        tensors: at least one; all of one shape, on one device.
+        out: where to put the result: a new tensor, or one of the given ones.
+    """
+    first = tensors[0]
+    if first.device.type != "cpu":
+        result = function(*tensors)
+        return result if out is None else out.copy_(result)
+    target = like(first) if out is None else out
+    for part in parts(first.shape):
+        target[part] = function(*(tensor[part] for tensor in tensors))
+        _release_if_large(first)
+    return target
+
+
+def total(function: Callable[..., Tensor], *tensors: Tensor) -> float:
+    """Sum an elementwise function of tensors of one shape, some slices at a time; float64 between them."""
+    sums = 0.0
+    for part in parts(tensors[0].shape):
+        sums += float(function(*(tensor[part] for tensor in tensors)).sum(dtype=torch.float64))
+        _release_if_large(tensors[0])
+    return sums
+
+
+def parts(shape: Sequence[int], most: int = _CHUNK) -> Iterator[tuple[slice, ...]]:
+    """Cut a shape into boxes of at most about `most` numbers, along its first axis longer than 1."""
+    axis = next((i for i, n in enumerate(shape) if n > 1), 0)
+    count = shape[axis] if shape else 0
+    step = max(1, most // max(1, math.prod(shape[axis + 1 :])))
+    head = (slice(None),) * axis
+    for begin in range(0, count, step):
+        yield (*head, slice(begin, min(begin + step, count)))
+
+
+def even_parts(count: int, size: int) -> list[slice]:
+    """Cut `count` items of `size` bytes each into parts, as even as can be, of a quarter of a block's bytes.
+
+    Raises:
+        ResourceError: a single item is larger; with the smallest budget that is enough.
+    """
+    most = current().work // 4
+    if size > most and current().limit is not None:
+        raise ResourceError(
+            f"memory: one slice or view of {in_words(size)} is too large for blocks of {in_words(most)}; allow "
+            f"{in_words(_rounded(4 * _SHARE * size))} or more"
+        )
+    pieces = -(-count // max(1, most // max(1, size)))
+    step = -(-count // pieces)
+    return [slice(first, min(first + step, count)) for first in range(0, count, step)]
+
+
+def _release_if_large(tensor: Tensor) -> None:
+    if _mapped and tensor.nbytes > current().work:
+        release()
+
+
+def _on_disk(budget: Budget, shape: Sequence[int], dtype: torch.dtype, name: str) -> Tensor:
+    """Map a tensor from a scratch file that has no name, so that nothing is left of it whatever happens."""
+    folder, size = budget.scratch or Path(tempfile.gettempdir()), math.prod(shape) * dtype.itemsize
+    free = shutil.disk_usage(folder).free
+    if size > _DISK * free:
+        raise ResourceError(
+            f"{name}: {in_words(size)} do not fit into the memory budget, nor into the {in_words(free)} free in "
+            f"{folder}; allow more memory, or name another scratch folder"
+        )
+    with tempfile.TemporaryFile(dir=folder, prefix=".raymend-") as file:
+        _reserve(file.fileno(), size, name, folder)
+        area = mmap.mmap(file.fileno(), size)
+    _mapped[id(area)] = area
+    return torch.frombuffer(area, dtype=dtype).reshape(*shape)
+
+
+def _reserve(handle: int, size: int, name: str, folder: Path) -> None:
+    """Claim the disk now: a page that finds no room later would end the process."""
+    try:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(handle, 0, size)
+        else:
+            os.ftruncate(handle, size)
+    except OSError as error:
+        raise ResourceError(
+            f"{name}: {in_words(size)} of scratch in {folder}: {error.strerror}; allow more memory, or name another "
+            "scratch folder"
+        ) from error
+
+
+def _rounded(size: int) -> int:
+    """Round up to a number that is easy to type."""
+    step = 64 << 20
+    return -(-size // step) * step
