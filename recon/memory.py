@@ -185,19 +185,25 @@ def blockwise(function: Callable[..., Tensor], *tensors: Tensor, out: Tensor | N
         result = function(*tensors)
         return result if out is None else out.copy_(result)
     target = like(first) if out is None else out
-    for part in parts(first.shape):
-        target[part] = function(*(tensor[part] for tensor in tensors))
+    flat = _flat(target, *tensors)
+    for part in parts(flat[0].shape):
+        flat[0][part] = function(*(tensor[part] for tensor in flat[1:]))
         _release_if_large(first)
     return target
 
 
 def total(function: Callable[..., Tensor], *tensors: Tensor) -> float:
     """Sum an elementwise function of tensors of one shape, some slices at a time; float64 between them."""
-    sums = 0.0
-    for part in parts(tensors[0].shape):
-        sums += float(function(*(tensor[part] for tensor in tensors)).sum(dtype=torch.float64))
+    sums, flat = 0.0, _flat(*tensors)
+    for part in parts(flat[0].shape):
+        sums += float(function(*(tensor[part] for tensor in flat)).sum(dtype=torch.float64))
         _release_if_large(tensors[0])
     return sums
+
+
+def _flat(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Return tensors as one long axis where that takes no copy, else as they are."""
+    return tuple(t.view(-1) for t in tensors) if all(t.is_contiguous() for t in tensors) else tensors
 
 
 def parts(shape: Sequence[int], most: int = _CHUNK) -> Iterator[tuple[slice, ...]]:

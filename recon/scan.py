@@ -71,7 +71,7 @@ class Scan:
         self._refuse_counts()
         if self.weights is not None:
             self._check("weights", checks.floating("weights", self.weights))
-            if bool((self.weights < 0).any()):
+            if float(self.weights.amin()) < 0:
                 raise ShapeError("weights: expected inverse variances of 0 or more, got negative ones")
         if self.poses is not None:
             object.__setattr__(self, "poses", check_poses(self.poses, len(self.geometry)))

@@ -15,9 +15,10 @@ from recon.errors import CTError, CTWarning
 from recon.field_of_view import field_of_view
 from recon.geometry import ConeBeam, ParallelBeam, ScanGeometry
 from recon.io.detect import SCANS, VOLUMES, detect, expect
-from recon.io.limits import in_words, regular_file
+from recon.io.limits import regular_file
 from recon.io.read import read_scan, read_volume
 from recon.io.volume import Volume
+from recon.memory import in_words
 from recon.scan import Scan
 
 _TRUNCATED: Final = 0.05  # share of the largest line integral that the detector's edge may see

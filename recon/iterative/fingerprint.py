@@ -12,6 +12,7 @@ from torch import Tensor
 from recon.iterative.terms import Term, Terms
 from recon.kernels.lines import Lines
 from recon.operators import LinearOperator
+from recon.operators.blocks import Blocks
 
 
 def fingerprint(terms: Terms) -> str:
@@ -43,6 +44,6 @@ def _add(digest: Any, part: Any) -> None:
         for name, inner in sorted(vars(part).items()):
             _add(digest, name)
             _add(digest, inner)
-    # A projector makes its lines on first use: they follow from the rest and must not count.
-    elif part is not None and not isinstance(part, Lines):
+    # A projector makes its lines and blocks on first use: they follow from the rest and must not count.
+    elif part is not None and not isinstance(part, Lines | Blocks):
         digest.update(repr(part).encode())

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recon import checks
+from recon import checks, memory
 from recon.errors import CheckpointError, ConfigError, ShapeError, Status
 from recon.iterative.fingerprint import fingerprint
 from recon.iterative.solvers.base import Solver, State
@@ -173,8 +173,8 @@ def _after(before: Solution, state: State, tolerance: float | None) -> Solution:
 
 def _failure(state: State, first: float) -> tuple[Status, str] | None:
     """Say what went wrong, or None."""
-    # One sum instead of a mask as large as the image: NaN and Inf survive it.
-    if not math.isfinite(float(state.image.sum(dtype=torch.float64))):
+    # Sums instead of a mask as large as the image: NaN and Inf survive them.
+    if not math.isfinite(memory.total(torch.abs, state.image)):
         return Status.NOT_FINITE, "the image stopped being finite"
     if math.isnan(state.change):
         return Status.NOT_FINITE, "the search direction stopped being finite"

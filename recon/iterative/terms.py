@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, cast
@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from recon import checks
+from recon import checks, memory
 from recon.errors import ConfigError, ShapeError
 from recon.operators import LinearOperator, Projector, subsets
 
@@ -90,12 +90,23 @@ class LeastSquares(SmoothTerm):
 
     def gradient(self, x: Tensor) -> Tensor:
         """Return Aᵀ w (Ax - b)."""
-        return self.spread(-self.residual(x))
+        return self.value_and_gradient(x)[1]
 
     def value_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return both from one projection."""
-        residual = self.residual(x)
-        return self.energy(residual), self.spread(-residual)
+        """Return both from one projection, block of views by block of views within a budget of memory."""
+        energy = x.new_zeros((), dtype=torch.float64)
+
+        def pull(views: slice, projected: Tensor) -> Tensor:
+            nonlocal energy
+            data, weights = self._views(views)
+            ours = not projected.requires_grad and projected.data_ptr() != x.data_ptr()
+            misfit = projected.sub_(data) if ours and data.ndim <= projected.ndim else projected - data
+            weighted = misfit if weights is None else misfit * weights
+            energy = energy + 0.5 * (weighted * misfit).sum(dtype=torch.float64)
+            return weighted
+
+        gradient = self._swept(pull, x)
+        return energy, gradient
 
     def curvature(self, x: Tensor, *, everywhere: bool = True) -> Tensor:
         """Return Aᵀ w A 1, or the squared norm of √w A for operators that may have negative entries.
@@ -107,15 +118,25 @@ class LeastSquares(SmoothTerm):
 
     def residual(self, x: Tensor) -> Tensor:
         """Return b - Ax."""
-        return self.data - cast(Tensor, self.operator @ x)
+        projected = cast(Tensor, self.operator @ x)
+        if projected.requires_grad or projected.shape != self.data.shape:
+            return self.data - projected
+        return memory.blockwise(torch.sub, self.data, projected)
 
     def energy(self, residual: Tensor) -> Tensor:
         """Return ½ Σ w r² in float64."""
-        return 0.5 * (self.weighted(residual) * residual).sum(dtype=torch.float64)
+        if residual.requires_grad:
+            return 0.5 * (self.weighted(residual) * residual).sum(dtype=torch.float64)
+        tensors = (residual,) if self.weights is None else (residual, self.weights.expand_as(residual))
+        return residual.new_tensor(0.5 * memory.total(_energy, *tensors), dtype=torch.float64)
 
     def weighted(self, values: Tensor) -> Tensor:
         """Return w times something on the data's side."""
-        return values if self.weights is None else values * self.weights
+        if self.weights is None:
+            return values
+        if values.requires_grad:
+            return values * self.weights
+        return memory.blockwise(torch.mul, values, self.weights.expand_as(values))
 
     def spread(self, values: Tensor) -> Tensor:
         """Return Aᵀ w applied to something on the data's side."""
@@ -125,8 +146,8 @@ class LeastSquares(SmoothTerm):
         """Return an image of zeros that fits the operator and the data's batch axes, dtype and device."""
         batch = self.data.shape[: self.data.ndim - len(self.operator.range_shape)]
         shape = (*batch, *self.operator.domain_shape)
-        checks.fits_memory("volume", math.prod(shape) * self.data.itemsize)
-        return self.data.new_zeros(shape)
+        checks.fits_memory("volume", 0 if memory.current().limit else math.prod(shape) * self.data.itemsize)
+        return memory.like(self.data, shape).zero_()
 
     def subset(self, views: slice | Sequence[int]) -> "LeastSquares":
         """Return the same term over some of the views (the first axis of the operator's range)."""
@@ -157,11 +178,40 @@ class LeastSquares(SmoothTerm):
 
     def measured_curvature(self) -> Tensor:
         """Compute the curvature anew, where keeping it would cost too much memory."""
+        shape = self.operator.domain_shape
         if _nonnegative(self.operator):
-            return self.spread(self.operator @ self.data.new_ones(self.operator.domain_shape))
+            return self._swept(self._weighted_views, memory.like(self.data, shape).fill_(1))
         size = self.operator.norm(iterations=50, dtype=self.data.dtype) * _NORM_MARGIN
         most = 1.0 if self.weights is None else float(self.weights.max())
-        return self.data.new_full(self.operator.domain_shape, most * size**2)
+        return self.data.new_full(shape, most * size**2)
+
+    def _swept(self, function: Callable[[slice, Tensor], Tensor], x: Tensor) -> Tensor:
+        """Return Aᵀ f(A x), where f is told which views it gets; no more of them are held than a block may have."""
+        operator, shape = self.operator, self.operator.domain_shape
+        batch = x.reshape(-1, *shape)
+        if not (isinstance(operator, Projector) and operator.in_blocks(batch)):
+            return cast(Tensor, operator.T @ function(slice(None), cast(Tensor, operator @ x)))
+        out = memory.like(batch).zero_()
+        for cut in operator.blocks.cuts(batch):
+            projected = operator.blocks.project(batch, cut)
+            values = function(cut[0].views, projected.reshape(*x.shape[: -len(shape)], *projected.shape[1:]))
+            operator.blocks.spread(values.reshape(projected.shape), cut, out)
+        return out.reshape(x.shape)
+
+    def _views(self, views: slice) -> tuple[Tensor, Tensor | None]:
+        """Return data and weights of some views."""
+        if views == slice(None):
+            return self.data, self.weights
+        pick = (..., views, *(slice(None),) * (len(self.operator.range_shape) - 1))
+        return self.data[pick], None if self.weights is None else self.weights.expand_as(self.data)[pick]
+
+    def _weighted_views(self, views: slice, values: Tensor) -> Tensor:
+        weights = self._views(views)[1]
+        return values if weights is None else values * weights
+
+
+def _energy(residual: Tensor, weights: Tensor | None = None) -> Tensor:
+    return residual * residual if weights is None else residual * residual * weights
 
 
 @dataclass(frozen=True)
@@ -217,13 +267,18 @@ def ray_weights(operator: LinearOperator, like: Tensor) -> Tensor:
         Gilbert 1972, Journal of Theoretical Biology 36(1): 105-117; Andersen and Kak 1984, Ultrasonic Imaging 6(1).
     """
     with torch.no_grad():
-        lengths = cast(Tensor, operator @ torch.ones(operator.domain_shape, dtype=like.dtype, device=like.device))
+        lengths = cast(Tensor, operator @ memory.like(like, operator.domain_shape).fill_(1))
     return safe_inverse(lengths, floor=_GRAZING)
 
 
 def safe_inverse(values: Tensor, *, floor: float = 1e-6) -> Tensor:
     """Return one over the values, and 0 where they do not exceed `floor` times the largest."""
-    least = floor * values.max().clamp(min=0)
+    least = floor * float(values.amax().clamp(min=0))
+    return memory.blockwise(lambda part: inverse_above(part, least), values)
+
+
+def inverse_above(values: Tensor, least: float) -> Tensor:
+    """Return one over the values, and 0 where they do not exceed a positive number."""
     return torch.where(values > least, 1 / torch.where(values > least, values, 1), 0)
 
 
@@ -235,7 +290,7 @@ def _checked_weights(weights: Tensor, data: Tensor) -> Tensor:
         raise ShapeError(
             f"weights: expected a shape that broadcasts to the data's {tuple(data.shape)}, got {tuple(weights.shape)}"
         ) from None
-    if bool((weights < 0).any()):
+    if float(weights.amin()) < 0:
         raise ShapeError(f"weights: expected inverse variances of 0 or more, got {float(weights.min())}")
     return weights.to(data)
 

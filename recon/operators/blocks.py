@@ -4,7 +4,7 @@ Every sample of a ray lies between two slices, and volumes are zero beyond their
 up to those of the volume, and each slab gets its part of the transpose from the rows that see it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -40,33 +40,44 @@ class Blocks:
 
     def forward(self, volume: Tensor) -> Tensor:
         """Integrate volumes (batch, z, y, x) along every ray: (batch, view, row, column)."""
-        out = memory.like(volume, (len(volume), *self.lines.shape)).zero_()
-        for _, slabs in self._cut(len(volume), volume.itemsize):
-            for block in slabs:
-                part = kernels.find("forward", volume)(self._lines(block), volume[:, block.slices].contiguous())
-                out[:, block.views, block.rows] += part
-            memory.release()
+        out = memory.like(volume, (len(volume), *self.lines.shape))
+        for cut in self.cuts(volume):
+            out[:, cut[0].views] = self.project(volume, cut)
         return out
 
     def adjoint(self, projections: Tensor) -> Tensor:
         """Spread projections (batch, view, row, column) back over the voxels with the weights of `forward`."""
         out = memory.like(projections, (len(projections), *self.lines.grid_shape)).zero_()
-        for _, slabs in self._cut(len(projections), projections.itemsize):
-            for block in slabs:
-                values = projections[:, block.views, block.rows].contiguous()
-                out[:, block.slices] += kernels.find("adjoint", values)(self._lines(block), values)
+        for cut in self.cuts(projections):
+            self.spread(projections[:, cut[0].views], cut, out)
+        return out
+
+    def project(self, volume: Tensor, cut: Sequence[Block]) -> Tensor:
+        """Integrate volumes along the rays of one cut: (batch, view, row, column)."""
+        views = cut[0].views
+        out = volume.new_zeros(len(volume), views.stop - views.start, *self.lines.shape[1:])
+        for block in cut:
+            slab = volume[:, block.slices].contiguous()
+            out[:, :, block.rows] += kernels.find("forward", slab)(self._lines(block), slab)
             memory.release()
         return out
 
-    def _cut(self, batch: int, itemsize: int) -> Iterator[tuple[slice, list[Block]]]:
-        """Yield, per block of views, the slabs that its rays cross."""
-        _, y, x = self.lines.grid_shape
-        slabs = memory.even_parts(self.lines.grid_shape[0], batch * y * x * itemsize)
+    def spread(self, values: Tensor, cut: Sequence[Block], out: Tensor) -> None:
+        """Add to volumes (batch, z, y, x) what projections of one cut, (batch, view, row, column), give."""
+        for block in cut:
+            rows = values[:, :, block.rows].contiguous()
+            out[:, block.slices] += kernels.find("adjoint", rows)(self._lines(block), rows)
+            memory.release()
+
+    def cuts(self, like: Tensor) -> Iterator[list[Block]]:
+        """Yield, per block of views, the slabs that its rays cross, for tensors of a batch and type."""
+        size, (_, y, x) = len(like) * like.itemsize, self.lines.grid_shape
+        slabs = memory.even_parts(self.lines.grid_shape[0], size * y * x)
         rows = [self._rows(slices) for slices in slabs]
-        tallest = max([part.stop - part.start for part in rows], default=1)
-        steps = memory.even_parts(self.lines.shape[0], batch * tallest * self.lines.shape[2] * itemsize)
-        for views in steps:
-            yield views, [Block(views, r, s) for r, s in zip(rows, slabs, strict=True) if r.start < r.stop]
+        seen = [(part, slices) for part, slices in zip(rows, slabs, strict=True) if part.start < part.stop]
+        seen = seen or [(slice(0, 1), slice(0, 1))]
+        for views in memory.even_parts(self.lines.shape[0], size * self.lines.rows * self.lines.shape[2]):
+            yield [Block(views, *part) for part in seen]
 
     def _rows(self, slices: slice) -> slice:
         first, last = self.maps.rows_seen(slices)

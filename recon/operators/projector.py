@@ -86,6 +86,12 @@ class Projector(LinearOperator):
             self._blocks = Blocks(self.lines, maps(self.geometry, self.grid, unit=unit, poses=self.poses))
         return self._blocks
 
+    def in_blocks(self, like: Tensor) -> bool:
+        """Tell whether a budget of memory holds, and volume and projections of a batch are more than one block."""
+        size = len(like) * (math.prod(self.domain_shape) + math.prod(self.range_shape)) * like.itemsize
+        budget = memory.current()
+        return budget.limit is not None and like.device.type == "cpu" and 2 * size > budget.work
+
     def __getitem__(self, views: int | slice | Sequence[int] | Tensor) -> Self:
         """Return the projector of some of the views."""
         poses = None if self.poses is None else self.poses[view_numbers(views, len(self.geometry))]
@@ -96,22 +102,16 @@ class Projector(LinearOperator):
         return f"Projector(grid={self.grid!r}, geometry={self.geometry!r}{moved})"
 
     def _forward(self, x: Tensor) -> Tensor:
-        if self._in_blocks(x):
+        if self.in_blocks(x):
             return self.blocks.forward(x)
         checks.fits_memory("projections", len(x) * math.prod(self.range_shape) * x.itemsize)
         return kernels.find("forward", x)(self.lines, x)
 
     def _adjoint(self, y: Tensor) -> Tensor:
-        if self._in_blocks(y):
+        if self.in_blocks(y):
             return self.blocks.adjoint(y)
         checks.fits_memory("volume", len(y) * math.prod(self.domain_shape) * y.itemsize)
         return kernels.find("adjoint", y)(self.lines, y)
-
-    def _in_blocks(self, tensor: Tensor) -> bool:
-        """Tell whether a budget of memory holds and asks for blocks: volume and projections are more than one."""
-        size = len(tensor) * (math.prod(self.domain_shape) + math.prod(self.range_shape)) * tensor.itemsize
-        budget = memory.current()
-        return budget.limit is not None and tensor.device.type == "cpu" and 2 * size > budget.work
 
 
 def subsets(operator: Projector, count: int) -> list[list[int]]:

@@ -62,7 +62,7 @@ def test_a_callback_can_store_every_iteration(tmp_path):
 
 def test_the_file_holds_plain_tensors_and_json(stored):
     with safe_open(stored, framework="pt") as file:
-        assert set(file.keys()) == {"image", "residual"}
+        assert set(file.keys()) == {"image", "gradient"}
         about = json.loads(file.metadata()["about"])
     assert about["solver"] == "SIRT"
     assert about["settings"] == {"relaxation": 0.3}

@@ -7,11 +7,13 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 import torch
 from torch import Tensor
 
-from recon import checks
+from recon import checks, memory
 from recon.errors import CheckpointError, ConfigError
-from recon.iterative.terms import Box, LeastSquares, ProximableTerm, SmoothTerm, Terms
+from recon.iterative.terms import Box, LeastSquares, ProximableTerm, SmoothTerm, Terms, inverse_above
 
 Number = float | int | bool
+
+_FLAT = 1e-6  # of the largest curvature: voxels with less than that are seen by no ray
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -116,9 +118,23 @@ def objective(terms: Terms, x: Tensor) -> float:
 
 def relative_change(new: Tensor, old: Tensor) -> float:
     """Return ‖new - old‖ / ‖new‖ over all axes: 0 if both are zero."""
-    size = float(torch.linalg.vector_norm(new, dtype=torch.float64))
-    gap = float(torch.linalg.vector_norm(new - old, dtype=torch.float64))
+    size = memory.total(torch.square, new) ** 0.5
+    gap = memory.total(lambda a, b: (a - b).square(), new, old) ** 0.5
     return gap / size if size > 0 else (0.0 if gap == 0 else float("inf"))
+
+
+def scaled_step(image: Tensor, gradient: Tensor, curvature: Tensor, length: float, box: ProximableTerm) -> Tensor:
+    """Return the image after a step against the gradient, divided by the curvature, inside a box.
+
+    Where the curvature is (next to) nothing, the image stays.
+    """
+    curvature = curvature.expand_as(image)
+    least = _FLAT * float(curvature.amax().clamp(min=0))
+
+    def moved(x: Tensor, slope: Tensor, bend: Tensor) -> Tensor:
+        return box.prox(x - length * inverse_above(bend, least) * slope, 1.0)
+
+    return memory.blockwise(moved, image, gradient, curvature)
 
 
 def relaxation_in_range(value: float) -> float:

@@ -6,6 +6,7 @@ from typing import ClassVar, cast
 import torch
 from torch import Tensor
 
+from recon import memory
 from recon.iterative.priors import Quadratic
 from recon.iterative.solvers.base import Solver, State, data_term, only, smooth_terms
 from recon.iterative.terms import LeastSquares, Terms
@@ -53,8 +54,8 @@ class CGLS(Solver[CGLSState]):
         """Go to the lowest point along the direction, then turn."""
         projected = cast(Tensor, data_term(terms, "CGLS").operator @ state.direction)
         length = _ratio(state.slope, _bent(terms, projected, state.direction))
-        image = state.image + _times(length, state.direction)
-        residual = state.residual - _times(length, projected)
+        image = _plus(state.image, length, state.direction)
+        residual = _plus(state.residual, -length, projected)
         downhill = _downhill(terms, residual, image)
         slope = _squared(downhill, _items(terms, image))
         return CGLSState(
@@ -63,7 +64,7 @@ class CGLS(Solver[CGLSState]):
             objective=_objective(terms, residual, image),
             change=float(_ratio(slope, state.first_slope).max().sqrt()),
             residual=residual,
-            direction=downhill + _times(_ratio(slope, state.slope), state.direction),
+            direction=_plus(downhill, _ratio(slope, state.slope), state.direction),
             slope=slope,
             first_slope=state.first_slope,
         )
@@ -102,16 +103,22 @@ def _items(terms: Terms, image: Tensor) -> int:
 
 def _inner(a: Tensor, b: Tensor, items: int) -> Tensor:
     """Return ⟨a, b⟩ per batch item, summed in float64."""
-    return (a * b).flatten(items).sum(-1, dtype=torch.float64)
+    if items == 0:
+        return a.new_tensor(memory.total(torch.mul, a, b), dtype=torch.float64)
+    return torch.stack([_inner(one, other, items - 1) for one, other in zip(a, b, strict=True)])
 
 
 def _squared(a: Tensor, items: int) -> Tensor:
     return _inner(a, a, items)
 
 
-def _times(factor: Tensor, x: Tensor) -> Tensor:
-    """Multiply each batch item by its factor."""
-    return x * factor.to(x).reshape(factor.shape + (1,) * (x.ndim - factor.ndim))
+def _plus(x: Tensor, factor: Tensor, y: Tensor) -> Tensor:
+    """Return x + factor · y, with a factor per batch item."""
+    if factor.ndim == 0:
+        number = float(factor.to(x))
+        return memory.blockwise(lambda a, b: a + number * b, x, y)
+    factors = factor.to(x).reshape(factor.shape + (1,) * (x.ndim - factor.ndim)).expand_as(x)
+    return memory.blockwise(lambda a, f, b: a + f * b, x, factors, y)
 
 
 def _ratio(above: Tensor, below: Tensor) -> Tensor:

@@ -16,8 +16,9 @@ from recon.iterative.solvers.base import (
     proximable_term,
     relative_change,
     relaxation_in_range,
+    scaled_step,
 )
-from recon.iterative.terms import Box, LeastSquares, Terms, safe_inverse
+from recon.iterative.terms import Box, LeastSquares, Terms
 
 _KEPT_BYTES = 1 << 30  # curvatures of subsets are kept up to this size, and computed anew beyond
 
@@ -62,10 +63,9 @@ class OSSART(Solver[State]):
         box, image, seen = proximable_term(terms, "OS-SART"), state.image, 0.0
         relaxation = self.relaxation * self.decay**state.iteration
         for part in data_term(terms, "OS-SART").split(self.subsets):
-            residual = part.residual(image)
-            seen += float(part.energy(residual))
-            scale = relaxation * safe_inverse(_curvature(part, image, self.subsets))
-            image = box.prox(image + scale * part.spread(residual), 1.0)
+            energy, gradient = part.value_and_gradient(image)
+            seen += float(energy)
+            image = scaled_step(image, gradient, _curvature(part, image, self.subsets), relaxation, box)
         change = relative_change(image, state.image)
         return State(image=image, iteration=state.iteration + 1, objective=seen, change=change)
 

@@ -13,15 +13,16 @@ from recon.iterative.solvers.base import (
     proximable_term,
     relative_change,
     relaxation_in_range,
+    scaled_step,
 )
-from recon.iterative.terms import Box, LeastSquares, Terms, safe_inverse
+from recon.iterative.terms import Box, LeastSquares, Terms
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SIRTState(State):
-    """The residual b - Ax, so that an iteration costs one projection and one backprojection."""
+    """The gradient of the misfit at the image, so that an iteration costs one projection and one backprojection."""
 
-    residual: Tensor
+    gradient: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,19 +49,18 @@ class SIRT(Solver[SIRTState]):
         """Return the state at the start, moved into the box."""
         only(terms, (LeastSquares, Box), "SIRT")
         data, image = data_term(terms, "SIRT"), proximable_term(terms, "SIRT").prox(start, 1.0)
-        residual = data.residual(image)
-        return SIRTState(image=image, residual=residual, objective=float(data.energy(residual)))
+        energy, gradient = data.value_and_gradient(image)
+        return SIRTState(image=image, gradient=gradient, objective=float(energy))
 
     def step(self, terms: Terms, state: SIRTState) -> SIRTState:
-        """Spread the residual back and divide by the curvature."""
+        """Go against the gradient, divided by the curvature."""
         data, box = data_term(terms, "SIRT"), proximable_term(terms, "SIRT")
-        scale = self.relaxation * safe_inverse(data.curvature(state.image))
-        image = box.prox(state.image + scale * data.spread(state.residual), 1.0)
-        residual = data.residual(image)
+        image = scaled_step(state.image, state.gradient, data.curvature(state.image), self.relaxation, box)
+        energy, gradient = data.value_and_gradient(image)
         return SIRTState(
             image=image,
             iteration=state.iteration + 1,
-            objective=float(data.energy(residual)),
+            objective=float(energy),
             change=relative_change(image, state.image),
-            residual=residual,
+            gradient=gradient,
         )
