@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -67,12 +68,11 @@ class Scan:
 
     def __post_init__(self) -> None:
         _refuse_integers(self.values)
-        self._check("values", checks.floating("values", self.values))
-        self._refuse_counts()
-        if self.weights is not None:
-            self._check("weights", checks.floating("weights", self.weights))
-            if float(self.weights.amin()) < 0:
-                raise ShapeError("weights: expected inverse variances of 0 or more, got negative ones")
+        for name in ("values", "weights"):
+            array = getattr(self, name)
+            if array is not None:
+                self._check_shape(name, checks.floating(name, array))
+                self._check_content(name, array)
         if self.poses is not None:
             object.__setattr__(self, "poses", check_poses(self.poses, len(self.geometry)))
 
@@ -82,13 +82,17 @@ class Scan:
     def __getitem__(self, views: int | slice | Sequence[int] | Tensor) -> "Scan":
         """Return a scan of some of the views."""
         pick = view_numbers(views, len(self))
-        return replace(
-            self,
+        return self.changed(
             geometry=self.geometry[views],
             values=self.values[pick],
             weights=None if self.weights is None else self.weights[pick],
             poses=None if self.poses is None else self.poses[pick],
         )
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the values."""
+        return self.values.dtype
 
     def block(self, views: slice, rows: slice) -> Tensor:
         """Return the values of some views and rows (view, row, column)."""
@@ -96,27 +100,41 @@ class Scan:
 
     def moved(self, poses: Tensor) -> "Scan":
         """Return the same data with the motion of the object stated: (view, 6), mm and rad."""
-        return replace(self, poses=poses)
+        return self.changed(poses=poses)
 
     def with_values(self, values: Tensor, step: str) -> "Scan":
         """Return the scan with other values and a line in its provenance that says what was done."""
-        return replace(self, values=values, provenance=(*self.provenance, step))
+        return self.changed(values=values, provenance=(*self.provenance, step))
+
+    def noted(self, step: str) -> "Scan":
+        """Return the scan with another line in its provenance."""
+        return self.changed(provenance=(*self.provenance, step))
+
+    def changed(self, **changes: Any) -> "Scan":
+        """Return the scan with other fields, checked again."""
+        return replace(self, **changes)
 
     def to(self, device: "torch.device | str") -> "Scan":
         """Return the scan with its arrays on another device."""
+        if self.values.device == torch.device(device):
+            return self
         weights = None if self.weights is None else self.weights.to(device)
-        return replace(self, values=self.values.to(device), weights=weights)
+        return self.changed(values=self.values.to(device), weights=weights)
 
-    def _refuse_counts(self) -> None:
-        most = float(self.values.amax())
-        if most > _MOST:
-            raise FormatError(f"values: expected line integrals up to {_MOST:g}, got {most:g}, {_AS_COUNTS}")
-
-    def _check(self, name: str, array: Tensor) -> None:
+    def _check_shape(self, name: str, array: Tensor) -> None:
         if tuple(array.shape) != self.geometry.shape:
             checks.shaped(name, array, self.geometry.shape, "view, row, column")
             raise ShapeError(f"{name}: expected (view, row, column) = {self.geometry.shape}, got {tuple(array.shape)}")
+
+    def _check_content(self, name: str, array: Tensor) -> None:
+        """Refuse what values or weights, or a part of them, cannot hold."""
         checks.all_finite(name, array)
+        if name == "weights" and float(array.amin()) < 0:
+            raise ShapeError("weights: expected inverse variances of 0 or more, got negative ones")
+        if name == "values" and float(array.amax()) > _MOST:
+            raise FormatError(
+                f"values: expected line integrals up to {_MOST:g}, got {float(array.amax()):g}, {_AS_COUNTS}"
+            )
 
 
 _AS_COUNTS = (

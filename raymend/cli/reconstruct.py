@@ -287,5 +287,5 @@ def _grid(scan: "Scan", stated: "Stated") -> "VolumeGrid":
     grid = stated.grid(scan.geometry)
     if stated.settings.grid.given():
         warn_outside(scan.geometry, grid)
-    common.check_memory(math.prod(grid.shape), scan.values.numel())
+    common.check_memory(math.prod(grid.shape), math.prod(scan.geometry.shape))
     return grid

@@ -105,7 +105,7 @@ class Stated:
             if detector == geometry.detector:
                 return scan
             notes = (*scan.provenance, "detector stated by the caller")
-            return replace(scan, geometry=replace(geometry, detector=detector), provenance=notes)
+            return scan.changed(geometry=replace(geometry, detector=detector), provenance=notes)
 
     def _calibrated(self, scan: Scan) -> Scan:
         table = self.settings.calibration
@@ -115,7 +115,7 @@ class Stated:
         with self._told("calibration"):
             if "energy" in changes and "water" not in changes:
                 changes["water"] = water_attenuation(changes["energy"])
-            return replace(scan, calibration=replace(scan.calibration, **changes))
+            return scan.changed(calibration=replace(scan.calibration, **changes))
 
     def _table(self, name: str) -> str:
         return f"{self.where}: [{name}] " if self.where else ""

@@ -11,21 +11,23 @@ from recon.geometry import ConeBeam, ParallelBeam
 from recon.scan import Scan
 
 _HIGH = 0.05  # an edge above this share of the largest value means the object leaves the detector
+_LOOKED_AT = 60  # views at least, where there are as many
 _EDGE = 3  # columns averaged at each edge, so that noise alone is no object
 
 
 def cut_share(scan: Scan) -> float:
-    """Return the share of detector rows, over all views, in which the object leaves the detector.
+    """Return the share of detector rows, over some of the views, in which the object leaves the detector.
 
     The short side of a shifted detector over a full turn always cuts the object and does not count.
     """
-    values, geometry = scan.values, scan.geometry
-    if values.shape[2] < 4 * _EDGE:
+    geometry = scan.geometry
+    if geometry.shape[2] < 4 * _EDGE:
         return 0.0
+    values = scan.block(slice(0, None, max(1, len(geometry) // _LOOKED_AT)), slice(None))
     edges = torch.stack([values[..., :_EDGE].mean(2), values[..., -_EDGE:].mean(2)])
     if isinstance(geometry, ParallelBeam | ConeBeam) and len(geometry) > 1 and is_half_fan(geometry):
         edges = edges[1:] if geometry.detector.offset[1] > 0 else edges[:1]
-    return float((edges.amax(0) > _HIGH * float(values.abs().max())).double().mean())
+    return float((edges.amax(0) > _HIGH * max(abs(float(end)) for end in values.aminmax())).double().mean())
 
 
 def warn_truncation(scan: Scan) -> None:

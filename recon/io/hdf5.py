@@ -13,8 +13,10 @@ from typing import Any
 
 import h5py
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from recon import memory
 from recon.errors import FormatError, UnsafeFileError
 from recon.io.limits import check_bytes, check_shape, translated
 
@@ -55,6 +57,21 @@ def read_dataset(file: Any, name: str, limit: int) -> NDArray[Any]:
         FormatError: no such dataset, missing chunks, or fewer bytes than declared.
         ResourceError: more bytes than the limit.
     """
+    dataset, _ = checked_dataset(file, name, limit)
+    if memory.current().limit is not None and dataset.nbytes > memory.current().work:
+        return _read_in_parts(dataset)
+    values: NDArray[Any] = dataset[()]
+    return values
+
+
+def checked_dataset(file: Any, name: str, limit: int) -> tuple[Any, str]:
+    """Return a dataset whose declared size agrees with what is stored and with the limit, and its name for messages.
+
+    Raises:
+        UnsafeFileError: numbers in another file.
+        FormatError: no such dataset, missing chunks, or fewer bytes than declared.
+        ResourceError: more bytes than the limit.
+    """
     where = f"{os.path.basename(file.filename)}:{name}"
     dataset = _inside(file, name, where)
     if not isinstance(dataset, h5py.Dataset):
@@ -63,7 +80,16 @@ def read_dataset(file: Any, name: str, limit: int) -> NDArray[Any]:
         raise FormatError(f"{where}: expected numbers, got {dataset.dtype}")
     wanted = check_shape(where, dataset.shape, dataset.dtype.itemsize, limit)
     _check_stored(where, dataset, wanted, limit)
-    values: NDArray[Any] = dataset[()]
+    return dataset, where
+
+
+def _read_in_parts(dataset: Any) -> NDArray[Any]:
+    """Read a large dataset to where the budget of memory has room for it."""
+    bytes_ = memory.empty((dataset.nbytes,), dtype=torch.uint8, name=dataset.name).numpy()
+    values: NDArray[Any] = bytes_.view(dataset.dtype).reshape(dataset.shape)
+    for part in memory.even_parts(len(dataset), dataset.nbytes // len(dataset)):
+        values[part] = dataset[part]
+        memory.release()
     return values
 
 

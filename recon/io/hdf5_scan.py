@@ -6,8 +6,10 @@ one attribute per number; `provenance`, one line per step. The new object header
 fletcher32 the datasets; texts have a fixed length, as those of variable length lie outside any checksum.
 """
 
+import math
+import sys
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,12 +18,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from recon import memory
 from recon.errors import FormatError
 from recon.geometry import ScanGeometry
 from recon.io.atomic import atomic_write
 from recon.io.geometry_json import geometry_from_json, geometry_to_json
-from recon.io.hdf5 import open_hdf5, read_dataset, text_of
+from recon.io.hdf5 import checked_dataset, open_hdf5, read_dataset, text_of
+from recon.io.limits import check_stamp, stamp
 from recon.scan import Calibration, Scan
+from recon.stored import StoredScan
 
 FORMAT: Final = "raymend scan"
 VERSION: Final = 1
@@ -59,17 +64,71 @@ def read_hdf5_scan(path: Path, limit: int) -> Scan:
         _check_version(file, path)
         geometry = geometry_from_json(text_of(read_dataset(file, "geometry", limit)), f"{path}:geometry")
         _check_rays(path, geometry, read_dataset(file, "rays", limit))
-        values = read_dataset(file, "values", limit)
-        weights, poses = (read_dataset(file, name, limit) if name in file else None for name in ("weights", "poses"))
+        poses = torch.from_numpy(read_dataset(file, "poses", limit)) if "poses" in file else None
         steps = read_dataset(file, "provenance", limit) if "provenance" in file else ()
-        return Scan(
-            geometry=geometry,
-            values=torch.from_numpy(values),
-            weights=None if weights is None else torch.from_numpy(weights),
-            poses=None if poses is None else torch.from_numpy(poses),
-            calibration=_calibration(file, path),
-            provenance=tuple(text_of(step) for step in steps),
-        )
+        about: dict[str, Any] = {
+            "geometry": geometry,
+            "poses": poses,
+            "calibration": _calibration(file, path),
+            "provenance": tuple(text_of(step) for step in steps),
+        }
+        if _stays(geometry):
+            return StoredScan(source=HDF5Source.of(file, path, geometry.shape), **about)
+        weights = torch.from_numpy(read_dataset(file, "weights", limit)) if "weights" in file else None
+        return Scan(values=torch.from_numpy(read_dataset(file, "values", limit)), weights=weights, **about)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HDF5Source:
+    """The arrays of a scan in an HDF5 file, which is open only while a part is read.
+
+    Args:
+        path: the file.
+        dtype: type of the values.
+        weighted: whether there are weights.
+        stamp: what the file system said of the file when it was looked through.
+    """
+
+    path: Path
+    dtype: torch.dtype
+    weighted: bool
+    stamp: tuple[int, ...]
+
+    @classmethod
+    def of(cls, file: Any, path: Path, shape: tuple[int, int, int]) -> "HDF5Source":
+        """Look at an open file.
+
+        Raises:
+            FormatError: arrays of another shape or type than the geometry's and float32 or float64.
+        """
+        kinds = {"f4": torch.float32, "f8": torch.float64}
+        names = [name for name in ("values", "weights") if name in file or name == "values"]
+        for name in names:
+            dataset, where = checked_dataset(file, name, sys.maxsize)
+            if dataset.dtype.str[1:] not in kinds or dataset.shape != shape:
+                raise FormatError(
+                    f"{where}: expected (view, row, column) = {shape} in float32 or float64, got {dataset.shape} in "
+                    f"{dataset.dtype}"
+                )
+        kind = kinds[file["values"].dtype.str[1:]]
+        return cls(path=path, dtype=kind, weighted="weights" in names, stamp=stamp(path))
+
+    def read(self, name: str, views: slice, rows: slice) -> torch.Tensor:
+        """Read part of an array.
+
+        Raises:
+            FormatError: the file is gone, has changed, or is damaged.
+        """
+        check_stamp(self.path, self.stamp)
+        with open_hdf5(self.path) as file:
+            values = np.ascontiguousarray(file[name][views, rows], dtype=file[name].dtype.newbyteorder("="))
+        return torch.from_numpy(values)
+
+
+def _stays(geometry: ScanGeometry) -> bool:
+    """Tell whether projections are read block by block: within a budget of memory, if they are more than a block."""
+    budget = memory.current()
+    return budget.limit is not None and 4 * math.prod(geometry.shape) > budget.work
 
 
 def _put(file: Any, name: str, values: NDArray[Any], *, unit: str, axes: str) -> None:
@@ -79,9 +138,14 @@ def _put(file: Any, name: str, values: NDArray[Any], *, unit: str, axes: str) ->
 
 
 def _chunks(values: NDArray[Any]) -> tuple[int, ...]:
-    """Split along the first axis into pieces of about a mebibyte."""
-    one = max(1, values[0].nbytes if values.ndim > 1 else values.itemsize)
-    return max(1, min(len(values), _CHUNK // one)), *values.shape[1:]
+    """Split into pieces of about a mebibyte: some views, or some rows of one."""
+    if values.ndim < 3:
+        one = max(1, values[0].nbytes if values.ndim > 1 else values.itemsize)
+        return max(1, min(len(values), _CHUNK // one)), *values.shape[1:]
+    row = max(1, values[0, 0].nbytes)
+    rows = max(1, min(values.shape[1], _CHUNK // row))
+    views = max(1, min(len(values), _CHUNK // (row * rows)))
+    return views, rows, *values.shape[2:]
 
 
 def _texts(lines: Sequence[str]) -> NDArray[np.bytes_]:

@@ -78,6 +78,27 @@ def checksum(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def stamp(path: Path) -> tuple[int, ...]:
+    """Return what tells a file from a later one of its name: its number, size and time of change."""
+    found = path.stat()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def check_stamp(path: Path, expected: tuple[int, ...]) -> None:
+    """Refuse a file that is no longer the one it was.
+
+    Raises:
+        FormatError: it is gone, or it has changed.
+    """
+    advice = "put the same file back and run the same command again"
+    try:
+        same = stamp(path) == expected
+    except OSError as error:
+        raise FormatError(f"{path}: expected the file the run began with, but it is gone; {advice}") from error
+    if not same:
+        raise FormatError(f"{path}: expected the file the run began with, but it has changed since; {advice}")
+
+
 @contextmanager
 def translated(where: "str | os.PathLike[str]", what: str) -> Iterator[None]:
     """Turn whatever a parser throws at damaged input into one error that names the file.

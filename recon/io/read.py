@@ -3,7 +3,6 @@
 import os
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -147,13 +146,13 @@ def _stated(file: Path, scan: Scan, geometry: StatedGeometry | None) -> Scan:
     """Put the caller's geometry in the place of that of raymend's own file."""
     if geometry is None:
         return scan
-    made = stated(geometry, scan.values.shape)
-    check_axes(str(file), tuple(scan.values.shape), made)
-    return replace(scan, geometry=made, provenance=(*scan.provenance, "geometry stated by the caller"))
+    made = stated(geometry, scan.geometry.shape)
+    check_axes(str(file), scan.geometry.shape, made)
+    return scan.changed(geometry=made, provenance=(*scan.provenance, "geometry stated by the caller"))
 
 
 def _noted(scan: Scan, file: Path) -> Scan:
-    return scan.with_values(scan.values, f"read from {file.name}, sha256 {checksum(file)}")
+    return scan.noted(f"read from {file.name}, sha256 {checksum(file)}")
 
 
 def _centred(scan: Scan, centre: float | str | None) -> Scan:

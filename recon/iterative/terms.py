@@ -202,7 +202,8 @@ class LeastSquares(SmoothTerm):
         """Return data and weights of some views."""
         if views == slice(None):
             return self.data, self.weights
-        pick = (..., views, *(slice(None),) * (len(self.operator.range_shape) - 1))
+        axis = self.data.ndim - len(self.operator.range_shape)
+        pick = (*(slice(None),) * axis, views)
         return self.data[pick], None if self.weights is None else self.weights.expand_as(self.data)[pick]
 
     def _weighted_views(self, views: slice, values: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from recon import checks
@@ -71,18 +72,19 @@ def with_centre(scan: Scan, offset: float) -> Scan:
     u = checks.finite("offset", offset, error=GeometryError, unit="mm")
     detector = replace(geometry.detector, offset=(geometry.detector.offset[0], u))
     step = f"detector offset along u set to {u:.6g} mm"
-    return replace(scan, geometry=replace(geometry, detector=detector), provenance=(*scan.provenance, step))
+    return scan.changed(geometry=replace(geometry, detector=detector), provenance=(*scan.provenance, step))
 
 
 def _rows(scan: Scan) -> Array:
     """Return smoothed detector rows (row, view, column): a few for parallel rays, the middle one otherwise."""
-    rows = scan.values.shape[1]
+    rows = scan.geometry.detector.shape[0]
     if scan.geometry.parallel:
         pick = np.unique(np.linspace(0, rows - 1, min(rows, _ROWS)).round().astype(int))
     else:
         v, _ = scan.geometry.detector.coordinates()
         pick = np.array([int(v.abs().argmin())])
-    values = scan.values[:, pick].detach().cpu().double().numpy().transpose(1, 0, 2)
+    read = [scan.block(slice(None), slice(row, row + 1)) for row in pick.tolist()]
+    values = torch.cat(read, dim=1).detach().cpu().double().numpy().transpose(1, 0, 2)
     from scipy.ndimage import gaussian_filter1d  # slow to import, and most scans state their centre
 
     smooth: Array = gaussian_filter1d(values, _SMOOTHING, axis=2)

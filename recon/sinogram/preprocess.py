@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recon import checks
+from recon import checks, memory
 from recon.errors import CTWarning, FormatError, NumericalError
 
 _BLOCK = 1 << 25  # bytes of float64 that are worked on at a time
@@ -65,13 +65,14 @@ def line_integrals(
     bad = _dead(beam)
     frames = _Frames(counts=counts, dark=dark, beam=np.where(bad, 1.0, beam), bad=bad)
     clamped, floor = _clamp(frames)
-    values = np.empty(counts.shape, dtype=np.float32)
+    values = memory.empty(counts.shape, name="values")
     for views, transmission in frames:
         block = -np.log(np.where(transmission <= 0, floor, transmission))
         _interpolate(block, bad)
-        values[views] = block
+        values[views] = torch.from_numpy(block)
+        memory.release()
     return LineIntegrals(
-        values=torch.from_numpy(values),
+        values=values,
         photons=float(beam[~bad].mean()),
         bad=torch.from_numpy(bad),
         clamped=clamped,

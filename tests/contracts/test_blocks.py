@@ -9,7 +9,7 @@ import torch
 
 from recon import ConeBeam, Detector, ParallelBeam, Scan, ScanGeometry, VolumeGrid, fbp, fdk, memory
 from recon.analytic.fbp import prepare
-from tests.contracts.geometries import CASES, Case, wobble
+from tests.contracts.geometries import CASES, Case
 
 
 def singly(count: int, size: int) -> list[slice]:
