@@ -1,17 +1,23 @@
 """The reconstruction methods of the command line by name, and which one suits a geometry."""
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recon import ConeBeam, ParallelBeam, Scan, ScanGeometry, VolumeGrid, fbp, fdk
+from recon import ConeBeam, ParallelBeam, Scan, ScanGeometry, VolumeGrid, fbp, fdk, memory
+from recon.analytic.fbp import prepare
+from recon.analytic.recipe import Recipe
 from recon.errors import ConfigError, NumericalError
+from recon.io.slabs import SUFFIXES, SlabWriter
 from recon.iterative import Solution, cgls, os_sart, pwls, sirt
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Progress = Callable[[int, int, Mapping[str, float]], None]
+Callback = Callable[[Solution], None]
 
 ANALYTIC: dict[str, Callable[..., "Tensor"]] = {"fbp": fbp, "fdk": fdk}
 ITERATIVE: dict[str, Callable[..., Solution]] = {"cgls": cgls, "sirt": sirt, "os-sart": os_sart, "pwls": pwls}
@@ -42,6 +48,11 @@ class Settings:
     padding: str = "zero"
     limited_angle: bool = False
     iterations: int | None = None
+
+    @property
+    def filter(self) -> dict[str, Any]:
+        """What fbp and fdk are told."""
+        return {name: getattr(self, name) for name in ("window", "cutoff", "padding", "limited_angle")}
 
     @property
     def limit(self) -> int:
@@ -98,6 +109,7 @@ def run(
     settings: Settings,
     *,
     progress: Progress | None = None,
+    callbacks: Iterable[Callback] = (),
     resume: Solution | None = None,
 ) -> tuple["Tensor", Solution | None]:
     """Reconstruct a scan.
@@ -109,17 +121,57 @@ def run(
         NumericalError: an iteration that diverged or whose values stopped being finite.
     """
     if settings.method in ANALYTIC:
-        options: dict[str, Any] = {"window": settings.window, "cutoff": settings.cutoff, "padding": settings.padding}
-        if settings.limited_angle:
-            options["limited_angle"] = True
-        return ANALYTIC[settings.method](scan, grid, **options), None
+        return ANALYTIC[settings.method](scan, grid, **settings.filter, progress=_plain(progress)), None
     start = _start(scan, grid) if settings.method == "pwls" and resume is None else None
     solution = ITERATIVE[settings.method](
-        scan, grid, iterations=settings.limit, start=start, progress=progress, resume=resume
+        scan, grid, iterations=settings.limit, start=start, progress=progress, callbacks=callbacks, resume=resume
     )
     if not solution.status.ok:
         raise NumericalError(f"{settings.method}: {solution.advice}")
     return solution.image, solution
+
+
+def in_slabs(scan: Scan, grid: VolumeGrid, settings: Settings, output: Path) -> Recipe | None:
+    """Return the recipe of a volume to be written slab by slab, or None where it is made in one piece."""
+    if settings.method not in ANALYTIC or not output.name.lower().endswith(SUFFIXES):
+        return None
+    if len(memory.even_parts(grid.shape[0], 4 * grid.shape[1] * grid.shape[2])) < 2:
+        return None
+    return prepare(scan, grid, **settings.filter)
+
+
+def run_in_slabs(
+    scan: Scan, recipe: Recipe, out: SlabWriter, convert: Callable[["Tensor"], "Tensor"], progress: Progress
+) -> None:
+    """Reconstruct and write the slabs that are not finished yet."""
+    slabs = recipe.slabs()
+    for number, slices in enumerate(slabs):
+        if slices in out.finished:
+            continue
+
+        def tell(done: int, steps: int, number: int = number) -> None:
+            progress(number * steps + done, len(slabs) * steps, {})
+
+        out.write(slices.start, convert(recipe.slab(scan, slices, progress=tell)))
+
+
+def job_of(scan: Scan, settings: Settings, water: float | None) -> dict[str, str]:
+    """Name what the values of a volume are made from, to tell slabs of one run from those of another."""
+    about = "\n".join(
+        (*scan.provenance, repr(scan.geometry), repr(None if scan.poses is None else scan.poses.tolist()))
+    )
+    filtered = {name: str(value) for name, value in settings.filter.items()}
+    return {
+        "scan": hashlib.sha256(about.encode()).hexdigest()[:16],
+        "method": settings.method,
+        **filtered,
+        "water": str(water),
+        "block": memory.in_words(memory.current().work),
+    }
+
+
+def _plain(progress: Progress | None) -> Callable[[int, int], None] | None:
+    return None if progress is None else lambda done, limit: progress(done, limit, {})
 
 
 def _start(scan: Scan, grid: VolumeGrid) -> "Tensor | None":

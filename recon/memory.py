@@ -6,6 +6,8 @@ files without a name, which vanish with the process, and the system moves their 
 """
 
 import contextlib
+import ctypes
+import functools
 import math
 import mmap
 import os
@@ -30,7 +32,7 @@ _SMALL = 1 << 22  # bytes that are kept in memory whatever the budget
 _WORK = (1 << 24, 1 << 29)  # bytes for the temporary arrays of one block: least and most
 _SHARE = 8  # one part in so many of the budget is for those
 _CHUNK = 1 << 20  # numbers that `blockwise` works on at a time, so that they stay in a near cache
-_LIBRARIES = 400 << 20  # bytes of Python, torch and numba
+_LIBRARIES = 512 << 20  # bytes of Python, torch, numba and the kernels once they are compiled; 410 to 520 MiB measured
 _DISK = 0.95  # of what is free on the disk may be filled
 
 _mapped: "weakref.WeakValueDictionary[int, mmap.mmap]" = weakref.WeakValueDictionary()
@@ -50,15 +52,17 @@ class Budget:
 
     @property
     def work(self) -> int:
-        """Bytes for the temporary arrays of one block; the same for every budget from 4 GiB on, as results are."""
-        return _WORK[1] if self.limit is None else min(_WORK[1], max(_WORK[0], self.limit // _SHARE))
+        """Bytes for the temporary arrays of one block; the same for every budget from 5 GiB on, as results are."""
+        if self.limit is None:
+            return _WORK[1]
+        return min(_WORK[1], max(_WORK[0], (self.limit - _LIBRARIES) // _SHARE))
 
     def left(self) -> int:
         """Bytes that arrays may still take in memory, beside what one block needs."""
         if self.limit is None:
             return checks.available_memory()
         release()  # pages of scratch files do not count: the system takes them back when it needs them
-        return self.limit - resident() - 2 * self.work
+        return self.limit - max(_LIBRARIES, resident()) - 2 * self.work
 
 
 _current: ContextVar[Budget] = ContextVar("budget", default=Budget())  # noqa: B039 - it is frozen
@@ -83,11 +87,11 @@ def limit(size: "int | str | None" = None, *, scratch: "str | os.PathLike[str] |
         ConfigError: a size that cannot be read, or a scratch folder that is none.
         ResourceError: a size too small for the libraries and one small block.
     """
-    room = resident() + checks.available_memory() * 2 // 3 if size is None else parse_size(size)
+    least = max(_LIBRARIES, resident()) + 2 * _WORK[0]
+    room = max(least, checks.available_memory() * 2 // 3) if size is None else parse_size(size)
     folder = Path(tempfile.gettempdir() if scratch is None else os.fspath(scratch))
     if not folder.is_dir():
         raise ConfigError(f"scratch: expected a folder, got {folder}; make it first")
-    least = resident() + 2 * _WORK[0]
     if room < least:
         raise ResourceError(
             f"memory: {in_words(room)} is too small, as the libraries and one block take {in_words(least)}; "
@@ -157,19 +161,36 @@ def like(tensor: Tensor, shape: Sequence[int] | None = None) -> Tensor:
 
 
 def release() -> None:
-    """Take the pages of scratch files off this process; their content stays."""
-    for area in list(_mapped.values()):
-        if hasattr(mmap, "MADV_DONTNEED"):
+    """Give back what a block of work has left behind: pages of scratch files, whose content stays, and free memory."""
+    if current().limit is None:
+        return
+    _unmap()
+    _trimmer()(0)
+
+
+def _unmap() -> None:
+    if hasattr(mmap, "MADV_DONTNEED"):
+        for area in list(_mapped.values()):
             area.madvise(mmap.MADV_DONTNEED)
 
 
+@functools.cache
+def _trimmer() -> Callable[[int], object]:
+    """Return the C library's function that hands free memory back to the system; glibc keeps it otherwise."""
+    try:
+        trim: Callable[[int], object] = ctypes.CDLL(None).malloc_trim
+    except (OSError, AttributeError, TypeError):
+        return lambda _: None
+    return trim
+
+
 def resident() -> int:
-    """Return the bytes of memory this process holds; where the system does not say, what the libraries take."""
+    """Return the bytes of memory this process holds, as far as the system says."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError):
-        return _LIBRARIES
+        return 0
 
 
 def blockwise(function: Callable[..., Tensor], *tensors: Tensor, out: Tensor | None = None) -> Tensor:
@@ -220,13 +241,15 @@ def even_parts(count: int, size: int) -> list[slice]:
     """Cut `count` items of `size` bytes each into parts, as even as can be, of a quarter of a block's bytes.
 
     Raises:
-        ResourceError: a single item is larger; with the smallest budget that is enough.
+        ResourceError: a single item does not fit into the budget; with the smallest that works.
     """
-    most = current().work // 4
-    if size > most and current().limit is not None:
+    budget = current()
+    most = budget.work // 4
+    if size > most and budget.limit is not None and 4 * size > budget.left() + budget.work:
+        least = budget.limit + 4 * size - budget.left() - budget.work
         raise ResourceError(
-            f"memory: one slice or view of {in_words(size)} is too large for blocks of {in_words(most)}; allow "
-            f"{in_words(_rounded(4 * _SHARE * size))} or more"
+            f"memory: {in_words(budget.limit)} is too small for a slice or view of {in_words(size)}, which takes four "
+            f"times that; the smallest that works is {in_words(_rounded(least))}"
         )
     pieces = -(-count // max(1, most // max(1, size)))
     step = -(-count // pieces)
@@ -235,7 +258,7 @@ def even_parts(count: int, size: int) -> list[slice]:
 
 def _release_if_large(tensor: Tensor) -> None:
     if _mapped and tensor.nbytes > current().work:
-        release()
+        _unmap()
 
 
 def _on_disk(budget: Budget, shape: Sequence[int], dtype: torch.dtype, name: str) -> Tensor:

@@ -15,6 +15,16 @@ if TYPE_CHECKING:
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Device = Annotated[str | None, typer.Option(help="Where to compute: cpu or cuda.", show_default="cpu")]
+Memory = Annotated[
+    str | None,
+    typer.Option(
+        help="Most memory to take, such as 6GiB; what does not fit lies on the disk.",
+        show_default="two thirds of what is free",
+    ),
+]
+Scratch = Annotated[
+    Path | None, typer.Option(help="Folder for what does not fit into memory.", show_default="that of the output")
+]
 SettingsFile = Annotated[Path | None, typer.Option("--settings", help="A TOML file of settings; options win over it.")]
 
 

@@ -1,7 +1,8 @@
 """`raymend reconstruct`: from a scan file to a volume file."""
 
+import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from raymend.cli import common
-from raymend.cli.common import Debug, Device, Json, SettingsFile
+from raymend.cli.common import Debug, Device, Json, Memory, Scratch, SettingsFile
 from raymend.cli.guard import INTERRUPTED, TERMINATED, noticed, terminated
 from raymend.cli.loading import load_scan, load_stated
 from raymend.cli.progress import announce_compilation, progress
@@ -17,11 +18,13 @@ from raymend.cli.progress import announce_compilation, progress
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from raymend.reconstruction import Settings
+    from raymend.reconstruction import Progress, Settings
     from raymend.settings import ReconstructionTable, Stated
     from recon import Scan, VolumeGrid
+    from recon.analytic.recipe import Recipe
     from recon.iterative import Solution
 
+_KEEP_EVERY = 60.0  # seconds between states of an iteration
 _PICTURE_WINDOW = (-160.0, 240.0)  # HU; soft tissue
 
 
@@ -76,8 +79,12 @@ def reconstruct(
     write_settings: Annotated[
         Path | None, typer.Option(help="Write the settings that were used, to repeat the run with --settings.")
     ] = None,
-    state: Annotated[Path | None, typer.Option(help="Where Ctrl-C leaves the state of an iterative method.")] = None,
+    state: Annotated[
+        Path | None, typer.Option(help="Where an iterative method leaves its state: at Ctrl-C, and every minute.")
+    ] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on from a state that --state wrote.")] = None,
+    memory: Memory = None,
+    scratch: Scratch = None,
     device: Device = None,
     json: Json = False,
     debug: Debug = False,
@@ -102,12 +109,13 @@ def reconstruct(
     where = common.check_device(told.device or "cpu")
     common.check_iterations(told.iterations)
     announce_compilation(quiet=json)
-    data = load_scan(scan, stated, centre=centre).to(where)
-    chosen = _chosen(told, data)
-    _refuse_unused(chosen.method, {**options, "state": state, "resume": resume}, told)
-    grid = _grid(data, stated)
-    job.run(data, grid, chosen)
-    job.keep(data, grid, chosen, stated)
+    with _budget(memory, scratch or output.absolute().parent):
+        data = load_scan(scan, stated, centre=centre).to(where)
+        chosen = _chosen(told, data)
+        _refuse_unused(chosen.method, {**options, "state": state, "resume": resume}, told)
+        grid = _grid(data, stated)
+        job.run(data, grid, chosen)
+        job.keep(data, grid, chosen, stated)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,19 +154,65 @@ class _Job:
     def run(self, scan: "Scan", grid: "VolumeGrid", settings: "Settings") -> None:
         """Reconstruct, write and report."""
         from raymend import reconstruction
-        from recon.io.checkpoint import load_checkpoint
 
-        earlier = load_checkpoint(self.resume) if self.resume is not None else None
         begun = time.perf_counter()
-        with progress(settings.method, settings.limit, quiet=self.json or not settings.limit) as advance:
+        recipe = None if self.resume else reconstruction.in_slabs(scan, grid, settings, self.output)
+        solution = None
+        with progress(settings.method, settings.limit or 100, quiet=self.json) as advance:
 
             def tell(done: int, limit: int, latest: Mapping[str, float]) -> None:
-                advance(done, f"change {latest['change']:.1e}")
+                note = f"change {latest['change']:.1e}" if latest else ""
+                advance(done if latest else 100 * done // limit, note)
 
-            image, solution = reconstruction.run(scan, grid, settings, progress=tell, resume=earlier)
-        self._stop_if_interrupted(solution)
-        self._write(image, scan, grid)
-        self._report(image, scan, grid, settings, solution, time.perf_counter() - begun)
+            if recipe is not None:
+                low, high = self._in_slabs(scan, recipe, settings, tell)
+            else:
+                image, solution = self._whole(scan, grid, settings, tell)
+        if recipe is None:
+            self._stop_if_interrupted(solution)
+            image = self._shown(image, scan)
+            low, high = (float(end) for end in image.aminmax())
+            self._write(image, grid)
+        self._report((low, high), scan, grid, settings, solution, time.perf_counter() - begun)
+
+    def _in_slabs(self, scan: "Scan", recipe: "Recipe", settings: "Settings", tell: "Progress") -> tuple[float, float]:
+        """Reconstruct and write slab by slab; return the least and the largest value."""
+        from raymend import reconstruction
+        from recon.io.slabs import SlabWriter
+
+        water = scan.calibration.water if self.unit == "HU" else None
+        job = reconstruction.job_of(scan, settings, water)
+        with SlabWriter(path=self.output, grid=recipe.grid, unit=self.unit, job=job) as out:
+            if out.finished:
+                done = recipe.grid.shape[0] - out.missing()
+                common.say(f"going on with {out.partial.name}: {done} of {recipe.grid.shape[0]} slices are finished")
+            try:
+                reconstruction.run_in_slabs(scan, recipe, out, lambda slab: self._shown(slab, scan), tell)
+            except KeyboardInterrupt:
+                done = recipe.grid.shape[0] - out.missing()
+                common.say(
+                    f"raymend: interrupted; {done} of {recipe.grid.shape[0]} slices are finished: run the same command "
+                    "again to go on"
+                )
+                raise typer.Exit(TERMINATED if terminated() else INTERRUPTED) from None
+            return out.range
+
+    def _whole(
+        self, scan: "Scan", grid: "VolumeGrid", settings: "Settings", tell: "Progress"
+    ) -> tuple["Tensor", "Solution | None"]:
+        """Reconstruct the volume in one piece, and keep the state of an iteration every minute."""
+        from raymend import reconstruction
+        from recon.io.checkpoint import load_checkpoint, save_checkpoint
+
+        earlier = load_checkpoint(self.resume) if self.resume is not None else None
+        kept = [time.monotonic()]
+
+        def keep(solution: "Solution") -> None:
+            if self.state is not None and time.monotonic() - kept[0] >= _KEEP_EVERY:
+                save_checkpoint(self.state, solution)
+                kept[0] = time.monotonic()
+
+        return reconstruction.run(scan, grid, settings, progress=tell, callbacks=[keep], resume=earlier)
 
     def keep(self, scan: "Scan", grid: "VolumeGrid", settings: "Settings", stated: "Stated") -> None:
         """Write the settings that were used, where that is asked for."""
@@ -186,24 +240,24 @@ class _Job:
         save_checkpoint(self.state, solution)
         return f"go on with --resume {self.state}"
 
-    def _write(self, image: "Tensor", scan: "Scan", grid: "VolumeGrid") -> None:
-        from recon import to_hu
+    def _shown(self, image: "Tensor", scan: "Scan") -> "Tensor":
+        """Return an image in the unit to write."""
+        from recon import memory, to_hu
+
+        if self.unit != "HU":
+            return image
+        return memory.blockwise(lambda part: to_hu(part, scan.calibration.water), image)
+
+    def _write(self, image: "Tensor", grid: "VolumeGrid") -> None:
         from recon.io import write_volume
 
-        if self.output.suffix.lower() == ".png":
-            window = self.window or _PICTURE_WINDOW
-            write_volume(self.output, to_hu(image, scan.calibration.water), grid, window=window, unit="HU")
-        else:
-            values = to_hu(image, scan.calibration.water) if self.unit == "HU" else image
-            write_volume(self.output, values, grid, unit=self.unit)
+        window = (self.window or _PICTURE_WINDOW) if self.output.suffix.lower() == ".png" else None
+        write_volume(self.output, image, grid, window=window, unit=self.unit)
 
     def _report(
-        self, image: "Tensor", scan: "Scan", grid: "VolumeGrid", settings: "Settings",
+        self, ends: tuple[float, float], scan: "Scan", grid: "VolumeGrid", settings: "Settings",
         solution: "Solution | None", seconds: float,
     ) -> None:  # fmt: skip
-        from recon import to_hu
-
-        shown = to_hu(image, scan.calibration.water) if self.unit == "HU" else image
         content: dict[str, Any] = {
             "output": str(self.output),
             "method": settings.method,
@@ -211,8 +265,8 @@ class _Job:
             "spacing_mm": grid.spacing,
             "centre_mm": grid.centre,
             "unit": self.unit,
-            "min": float(shown.min()),
-            "max": float(shown.max()),
+            "min": ends[0],
+            "max": ends[1],
             "water_per_mm": scan.calibration.water,
             "seconds": round(seconds, 3),
             "status": "done" if solution is None else solution.status.name.lower(),
@@ -279,13 +333,19 @@ def _used(
 
 
 def _grid(scan: "Scan", stated: "Stated") -> "VolumeGrid":
-    """Choose the grid and refuse one that memory cannot hold."""
-    import math
-
+    """Choose the grid."""
     from recon.field_of_view import warn_outside
 
     grid = stated.grid(scan.geometry)
     if stated.settings.grid.given():
         warn_outside(scan.geometry, grid)
-    common.check_memory(math.prod(grid.shape), math.prod(scan.geometry.shape))
     return grid
+
+
+@contextlib.contextmanager
+def _budget(size: str | None, scratch: Path) -> Iterator[None]:
+    """Keep within the memory asked for."""
+    from recon.memory import limit
+
+    with limit(size, scratch=scratch):
+        yield

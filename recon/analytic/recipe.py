@@ -100,6 +100,8 @@ class Recipe:
             values = self.filtered(scan, views, rows)
             part = kernels.find("backproject", values)(self.maps.block(views, rows, slices), values[None])[0]
             image = part if image is None else image.add_(part)
+            del values, part
+            memory.release()
         assert image is not None
         return image
 

@@ -37,9 +37,9 @@ def atomic_write(path: "str | os.PathLike[str]") -> Iterator[Path]:
     try:
         with _translated(target):
             yield temporary
-            _sync(temporary)
+            sync(temporary)
             os.replace(temporary, target)
-            _sync(target.parent)
+            sync(target.parent)
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -112,7 +112,7 @@ def _translated(target: Path) -> Iterator[None]:
     except MemoryError as error:
         raise ResourceError(f"{target}: not enough memory to write; write a part of it") from error
     except OSError as error:
-        if _disk_full(error):
+        if disk_full(error):
             raise ResourceError(
                 f"{target}: the disk is full; free space or write elsewhere (nothing was left behind)"
             ) from error
@@ -122,7 +122,7 @@ def _translated(target: Path) -> Iterator[None]:
         ) from error
 
 
-def _disk_full(error: OSError) -> bool:
+def disk_full(error: OSError) -> bool:
     """Recognise a full disk also where a library keeps only its text: h5py, and numpy, which counts what it wrote."""
     return error.errno in _FULL or any(text in str(error) for text in _FULL_TEXTS)
 
@@ -158,7 +158,7 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Push a file or folder to the disk; folders cannot be synced everywhere."""
     handle = os.open(path, os.O_RDONLY)
     try:

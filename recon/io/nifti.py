@@ -1,5 +1,6 @@
 """NIfTI-1 (.nii, .nii.gz): header and data, read strictly; x to the right in the file, to the left here."""
 
+import contextlib
 import gzip
 import math
 import struct
@@ -11,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recon.errors import FormatError
+from recon.grid import VolumeGrid
 from recon.io.atomic import atomic_write
 from recon.io.limits import check_shape, translated
 from recon.io.orientation import oriented
-from recon.io.volume import Volume, as_float32
+from recon.io.volume import Volume, as_float32, pieces
 
 _HEADER: Final = 348
 _TYPES: Final = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
@@ -58,11 +60,17 @@ def read_nifti(path: Path, limit: int) -> Volume:
 
 def write_nifti(path: Path, volume: Volume) -> None:
     """Write float32 NIfTI-1 with position, spacing and unit; compressed if the name ends in .gz."""
-    content = _header_bytes(volume) + volume.values.detach().cpu().float().numpy().tobytes()
-    with atomic_write(path) as temporary:
-        if path.suffix.lower() == ".gz":
-            content = gzip.compress(content, compresslevel=4, mtime=0)
-        temporary.write_bytes(content)
+    with atomic_write(path) as temporary, temporary.open("wb") as raw:
+        file = zipped(raw) if path.suffix.lower() == ".gz" else contextlib.nullcontext(raw)
+        with file as target:
+            target.write(_header_bytes(volume.grid, volume.unit))
+            for piece in pieces(volume.values):
+                target.write(piece)
+
+
+def zipped(file: IO[bytes]) -> gzip.GzipFile:
+    """Compress what is written into a file; equal content gives equal bytes."""
+    return gzip.GzipFile(fileobj=file, mode="wb", compresslevel=4, mtime=0, filename="")
 
 
 def _unzipped(file: IO[bytes]) -> "IO[bytes] | gzip.GzipFile":
@@ -161,14 +169,19 @@ def _placed(path: Path, values: NDArray[Any], header: _Header) -> Volume:
     return Volume(values=as_float32(str(path), array), grid=grid, unit=unit)
 
 
-def _header_bytes(volume: Volume) -> bytes:
-    """Build header and the four bytes that say there is no extension."""
-    (nz, ny, nx), (dz, dy, dx) = volume.grid.shape, volume.grid.spacing
+def begin_nifti(path: Path, grid: VolumeGrid, unit: str) -> int:
+    """Begin a float32 volume; return where in the file its values begin."""
+    head = _header_bytes(grid, unit)
+    path.write_bytes(head)
+    return len(head)
+
+
+def _header_bytes(grid: VolumeGrid, unit: str) -> bytes:
+    """Return the header of a float32 volume, and the four bytes that say there is no extension."""
+    (nz, ny, nx), (dz, dy, dx) = grid.shape, grid.spacing
     if max(nx, ny, nz) > 32767:
-        raise FormatError(
-            f"grid: expected at most 32767 voxels per axis for NIfTI-1, got {volume.grid.shape}; write .tif"
-        )
-    z, y, x = (float(axis[0]) for axis in volume.grid.axes())
+        raise FormatError(f"grid: expected at most 32767 voxels per axis for NIfTI-1, got {grid.shape}; write .tif")
+    z, y, x = (float(axis[0]) for axis in grid.axes())
     raw = bytearray(_HEADER + 4)
     struct.pack_into("<i", raw, 0, _HEADER)
     struct.pack_into("<8h", raw, 40, 3, nx, ny, nz, 1, 1, 1, 1)
@@ -176,7 +189,7 @@ def _header_bytes(volume: Volume) -> bytes:
     struct.pack_into("<8f", raw, 76, 1, dx, dy, dz, 0, 0, 0, 0)
     struct.pack_into("<3f", raw, 108, _HEADER + 4, 1, 0)
     raw[123] = 2
-    raw[148 : 148 + len(volume.unit)] = volume.unit.encode()
+    raw[148 : 148 + len(unit)] = unit.encode()
     struct.pack_into("<2h", raw, 252, 1, 1)
     struct.pack_into("<6f", raw, 256, 0, 0, 1, -x, -y, z)  # half a turn about z
     struct.pack_into("<12f", raw, 280, -dx, 0, 0, -x, 0, -dy, 0, -y, 0, 0, dz, z)

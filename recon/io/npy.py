@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recon.errors import FormatError, UnsafeFileError
+from recon.grid import VolumeGrid
 from recon.io.atomic import atomic_write
 from recon.io.limits import check_bytes, translated
 
@@ -48,6 +49,13 @@ def write_npy(path: Path, values: NDArray[Any]) -> None:
     """Write one array."""
     with atomic_write(path) as temporary, temporary.open("wb") as file:
         np.lib.format.write_array(file, np.ascontiguousarray(values), allow_pickle=False)
+
+
+def begin_npy(path: Path, grid: VolumeGrid, unit: str) -> int:
+    """Begin a float32 volume; return where in the file its values begin. There is no place for spacing and unit."""
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": grid.shape})
+        return file.tell()
 
 
 def _bytes_of(where: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:

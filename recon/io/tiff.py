@@ -1,6 +1,7 @@
 """TIFF stacks: float32, one page per slice, with spacing and unit as ImageJ keeps them."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -44,14 +45,27 @@ def write_tiff(path: Path, volume: Volume) -> None:
     import tifffile
 
     values = volume.values.detach().cpu().float().numpy()
-    dz, dy, dx = volume.grid.spacing
-    note = json.dumps({"spacing": volume.grid.spacing, "centre": volume.grid.centre, "unit": volume.unit})
     with atomic_write(path) as temporary:
-        if values.nbytes < _CLASSIC:
-            metadata: Any = {"spacing": dz, "unit": "mm", "axes": "ZYX", "Info": note}
-            tifffile.imwrite(temporary, values, imagej=True, resolution=(1 / dx, 1 / dy), metadata=metadata)
-        else:
-            tifffile.imwrite(temporary, values, bigtiff=True, description=note, metadata=None, photometric="minisblack")
+        tifffile.imwrite(temporary, values, **_layout(volume.grid, volume.unit))
+
+
+def begin_tiff(path: Path, grid: VolumeGrid, unit: str) -> int:
+    """Make a float32 stack that is still without values; return where in the file they begin."""
+    import tifffile
+
+    place = tifffile.imwrite(path, shape=grid.shape, dtype="<f4", returnoffset=True, **_layout(grid, unit))
+    assert place is not None
+    return place[0]
+
+
+def _layout(grid: VolumeGrid, unit: str) -> dict[str, Any]:
+    """Say how a stack is stored: as ImageJ does, or as BigTIFF where that is too small."""
+    dz, dy, dx = grid.spacing
+    note = json.dumps({"spacing": grid.spacing, "centre": grid.centre, "unit": unit})
+    if 4 * math.prod(grid.shape) < _CLASSIC:
+        metadata = {"spacing": dz, "unit": "mm", "axes": "ZYX", "Info": note}
+        return {"imagej": True, "byteorder": "<", "resolution": (1 / dx, 1 / dy), "metadata": metadata}
+    return {"bigtiff": True, "byteorder": "<", "description": note, "metadata": None, "photometric": "minisblack"}
 
 
 def _description(file: Any) -> dict[str, Any]:

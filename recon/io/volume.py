@@ -1,5 +1,6 @@
 """A volume as files hold it: values, where they are, and their unit."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recon import checks
+from recon import checks, memory
 from recon.errors import FormatError, ShapeError
 from recon.grid import VolumeGrid
 
@@ -53,3 +54,9 @@ def as_float32(where: str, array: NDArray[np.generic]) -> Tensor:
             f"{where}: expected whole numbers up to 2^24, got {array.min()} to {array.max()}; store float32"
         )
     return torch.from_numpy(np.array(array, dtype=np.float32, order="C"))
+
+
+def pieces(values: Tensor) -> Iterator[memoryview]:
+    """Yield a tensor as little-endian float32, some slices at a time."""
+    for part in memory.parts(values.shape):
+        yield np.ascontiguousarray(values[part].detach().cpu().numpy(), dtype="<f4").data

@@ -2,7 +2,7 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any, Self
@@ -10,11 +10,14 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from recon import checks
+from recon import checks, memory
 from recon.errors import ConfigError
 from recon.grid import VolumeGrid
 from recon.iterative.terms import Box, ProximableTerm, SmoothTerm
 from recon.operators import Gradient, gradient_norm
+
+_SLAB = 1 << 19  # voxels that are worked on at a time, so that temporary arrays stay in a near cache
+_THINNEST = 8  # slices, as each slab also looks at its neighbours
 
 Offset = tuple[int, ...]
 Index = tuple[Any, ...]
@@ -55,20 +58,25 @@ class NeighbourPrior(SmoothTerm):
 
     def value(self, x: Tensor) -> Tensor:
         """Return the penalty."""
-        total = x.new_zeros((), dtype=torch.float64)
-        for near, far, length, scale in self._pairs(x):
-            total = total + scale * self.potential((x[far] - x[near]) / length).sum(dtype=torch.float64)
+        total, axis = x.new_zeros((), dtype=torch.float64), self._slab_axis(x)
+        for core, wide, _ in _slabs(x.shape, axis, before=0):
+            for near, far, length, scale in self._pairs(x):
+                across = near[axis - x.ndim] != slice(None)  # pairs belong to the slab of their nearer end
+                part = x[wide] if across else x[core]
+                total = total + scale * self.potential((part[far] - part[near]) / length).sum(dtype=torch.float64)
         return total
 
     def gradient(self, x: Tensor) -> Tensor:
         """Return the penalty's gradient."""
-        out = torch.zeros_like(x)
-        for near, far, length, scale in self._pairs(x):
-            slope = (x[far] - x[near]) / length
-            force = slope * self.bend(slope) * (scale / length)
-            out[far] += force
-            out[near] -= force
-        return out
+
+        def forces(part: Tensor, out: Tensor) -> None:
+            for near, far, length, scale in self._pairs(x):
+                slope = (part[far] - part[near]) / length
+                force = slope.mul_(self.bend(slope)).mul_(scale / length)
+                out[far] += force
+                out[near] -= force
+
+        return self._added(x, forces)
 
     def curvature(self, x: Tensor, *, everywhere: bool = False) -> Tensor:
         """Return twice the sum of the bends to all neighbours.
@@ -76,12 +84,31 @@ class NeighbourPrior(SmoothTerm):
         Source:
             Huber 1981, Robust Statistics, chapter 7 (bends); De Pierro 1995, IEEE TMI 14(1): 132-137 (separation).
         """
-        out = torch.zeros_like(x)
-        for near, far, length, scale in self._pairs(x):
-            bend = 1.0 if everywhere else self.bend((x[far] - x[near]) / length)
-            out[far] += bend * (2 * scale / length**2)
-            out[near] += bend * (2 * scale / length**2)
+
+        def bends(part: Tensor, out: Tensor) -> None:
+            for near, far, length, scale in self._pairs(x):
+                bend = 1.0 if everywhere else self.bend((part[far] - part[near]) / length)
+                out[far] += bend * (2 * scale / length**2)
+                out[near] += bend * (2 * scale / length**2)
+
+        return self._added(x, bends)
+
+    def _added(self, x: Tensor, add: Callable[[Tensor, Tensor], None]) -> Tensor:
+        """Return what `add` gives every voxel, slab by slab, so that nothing but the result is large."""
+        out, axis = memory.like(x), self._slab_axis(x)
+        for core, wide, inner in _slabs(x.shape, axis, before=1):
+            part = x[wide]
+            given = torch.zeros_like(part)
+            add(part, given)
+            out[core] = given[inner]
+            if out.nbytes > memory.current().work:
+                memory.release()
         return out
+
+    def _slab_axis(self, x: Tensor) -> int:
+        """Return the first axis of the image along which there is more than one voxel."""
+        first = x.ndim - len(self.spacing)
+        return next((axis for axis in range(first, x.ndim) if x.shape[axis] > 1), first)
 
     def _pairs(self, x: Tensor) -> Iterator[tuple[Index, Index, float, float]]:
         """Yield, per direction: where its two ends lie, their distance in mm, and strength · volume · share."""
@@ -203,6 +230,17 @@ class TotalVariation(ProximableTerm):
 
     def _scale(self, x: Tensor) -> float:
         return self.strength * cell(x.shape[x.ndim - len(self.spacing) :], self.spacing)
+
+
+def _slabs(shape: Sequence[int], axis: int, *, before: int) -> Iterator[tuple[Index, Index, Index]]:
+    """Yield slabs along an axis: where each lies, where it lies with a neighbour on either side, and it in that."""
+    head, count = (slice(None),) * axis, shape[axis]
+    thick = max(_THINNEST, _SLAB * count // math.prod(shape))
+    for first in range(0, count, thick):
+        last = min(first + thick, count)
+        begin = max(first - before, 0)
+        core, wide = slice(first, last), slice(begin, min(last + 1, count))
+        yield (*head, core), (*head, wide), (*head, slice(first - begin, last - begin))
 
 
 def cell(shape: Sequence[int], spacing: Sequence[float]) -> float:

@@ -1,6 +1,7 @@
 """What every solver is: frozen settings, a first state, and a step from one state to the next."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
@@ -123,18 +124,32 @@ def relative_change(new: Tensor, old: Tensor) -> float:
     return gap / size if size > 0 else (0.0 if gap == 0 else float("inf"))
 
 
+def combined(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+    """Return an elementwise function of images, which are spread over the batch axes of the first."""
+    return memory.blockwise(function, *(tensor.expand_as(tensors[0]) for tensor in tensors))
+
+
+def gradient_sum(parts: Sequence[tuple[Tensor, Tensor]], like: Tensor) -> tuple[float, Tensor]:
+    """Add up values and gradients."""
+    if not parts:
+        return 0.0, memory.like(like).zero_()
+    slope = parts[0][1]
+    for _, other in parts[1:]:
+        slope = combined(torch.add, slope, other)
+    return sum(float(value) for value, _ in parts), slope
+
+
 def scaled_step(image: Tensor, gradient: Tensor, curvature: Tensor, length: float, box: ProximableTerm) -> Tensor:
     """Return the image after a step against the gradient, divided by the curvature, inside a box.
 
     Where the curvature is (next to) nothing, the image stays.
     """
-    curvature = curvature.expand_as(image)
     least = _FLAT * float(curvature.amax().clamp(min=0))
 
     def moved(x: Tensor, slope: Tensor, bend: Tensor) -> Tensor:
         return box.prox(x - length * inverse_above(bend, least) * slope, 1.0)
 
-    return memory.blockwise(moved, image, gradient, curvature)
+    return combined(moved, image, gradient, curvature)
 
 
 def relaxation_in_range(value: float) -> float:

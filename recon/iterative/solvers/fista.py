@@ -6,12 +6,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from recon import checks
+from recon import checks, memory
 from recon.errors import ConfigError, NumericalError
 from recon.iterative.solvers.base import (
     Solver,
     State,
+    combined,
     data_term,
+    gradient_sum,
     only,
     proximable_term,
     relative_change,
@@ -69,9 +71,11 @@ class FISTA(Solver[FISTAState]):
         value, gradient = _value_and_gradient(terms, state.point)
         prox, length = proximable_term(terms, "FISTA"), state.length
         for _ in range(_HALVINGS):
-            image = prox.prox(state.point - length * gradient, length)
+            image = prox.prox(combined(lambda x, slope, step=length: x - step * slope, state.point, gradient), length)
             smooth = sum(float(term.value(image)) for term in smooth_terms(terms))
-            if self.length is None or smooth <= _bound(value, gradient, image - state.point, length):
+            if self.length is None or smooth <= _bound(
+                value, gradient, combined(torch.sub, image, state.point), length
+            ):
                 break
             length /= 2
         point, counter = _extrapolated(state, image)
@@ -95,22 +99,20 @@ def _safe_length(terms: Terms, image: Tensor) -> float:
 
 
 def _value_and_gradient(terms: Terms, x: Tensor) -> tuple[float, Tensor]:
-    parts = [term.value_and_gradient(x) for term in smooth_terms(terms)]
-    return sum(float(value) for value, _ in parts), sum((slope for _, slope in parts), torch.zeros_like(x))
+    return gradient_sum([term.value_and_gradient(x) for term in smooth_terms(terms)], x)
 
 
 def _bound(value: float, gradient: Tensor, gap: Tensor, length: float) -> float:
     """Return the parabola above the smooth terms, give or take rounding."""
-    rise = float((gradient * gap).sum(dtype=torch.float64)) + float(gap.square().sum(dtype=torch.float64)) / (
-        2 * length
-    )
+    rise = memory.total(torch.mul, gradient, gap) + memory.total(torch.square, gap) / (2 * length)
     return value + rise + _SLACK * torch.finfo(gap.dtype).eps * abs(value)
 
 
 def _extrapolated(state: FISTAState, image: Tensor) -> tuple[Tensor, float]:
     """Return the next point and counter; without momentum if that points uphill."""
-    forward = image - state.image
-    if float(((state.point - image) * forward).sum(dtype=torch.float64)) > 0:
+    uphill = memory.total(lambda point, new, old: (point - new) * (new - old), state.point, image, state.image)
+    if uphill > 0:
         return image, 1.0
     counter = (1 + (1 + 4 * state.counter**2) ** 0.5) / 2
-    return image + (state.counter - 1) / counter * forward, counter
+    share = (state.counter - 1) / counter
+    return combined(lambda new, old: new + share * (new - old), image, state.image), counter

@@ -4,14 +4,15 @@ import math
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from recon import checks
 from recon.iterative.solvers.base import (
     Solver,
     State,
+    combined,
     data_term,
+    gradient_sum,
     objective,
     only,
     proximable_term,
@@ -64,15 +65,19 @@ class OSMomentum(Solver[OSMomentumState]):
 
     def step(self, terms: Terms, state: OSMomentumState) -> OSMomentumState:
         """Go down and extrapolate with every subset once."""
-        box, scale = proximable_term(terms, "OS-momentum"), state.length * _scale(terms, state.image)
+        box, scale = proximable_term(terms, "OS-momentum"), _scale(terms, state.image)
         image, point, counter, seen = state.image, state.point, state.counter, 0.0
         for part in data_term(terms, "OS-momentum").split(self.subsets):
             value, slope = part.value_and_gradient(point)
             prior_value, prior_slope = _priors(terms, point)
             seen += float(value) + prior_value / self.subsets
-            before, image = image, box.prox(point - scale * (self.subsets * slope + prior_slope), 1.0)
-            counter_before, counter = counter, (1 + (1 + 4 * counter**2) ** 0.5) / 2
-            point = image + (counter_before - 1) / counter * (image - before)
+
+            def lower(x: Tensor, bend: Tensor, data: Tensor, prior: Tensor) -> Tensor:
+                return box.prox(x - state.length * bend * (self.subsets * data + prior), 1.0)
+
+            before, image = image, combined(lower, point, scale, slope, prior_slope)
+            share, counter = _momentum(counter)
+            point = combined(lambda new, old, share=share: new + share * (new - old), image, before)
         if not seen <= state.objective and _rises(terms, state.image, image):
             return _calmed(state, seen)
         return OSMomentumState(
@@ -84,6 +89,12 @@ class OSMomentum(Solver[OSMomentumState]):
             counter=counter,
             length=state.length,
         )
+
+
+def _momentum(counter: float) -> tuple[float, float]:
+    """Return how far to go on in the direction of the last step, and the next counter."""
+    following = (1 + (1 + 4 * counter**2) ** 0.5) / 2
+    return (counter - 1) / following, following
 
 
 def _rises(terms: Terms, before: Tensor, after: Tensor) -> bool:
@@ -105,11 +116,11 @@ def _calmed(state: OSMomentumState, seen: float) -> OSMomentumState:
 
 def _scale(terms: Terms, image: Tensor) -> Tensor:
     """Return one over the curvature of all terms, the same for every subset."""
-    total = sum((term.curvature(image, everywhere=True) for term in smooth_terms(terms)), torch.zeros_like(image))
-    return safe_inverse(total)
+    bends = [(image.new_zeros(()), term.curvature(image, everywhere=True)) for term in smooth_terms(terms)]
+    return safe_inverse(gradient_sum(bends, image)[1])
 
 
 def _priors(terms: Terms, x: Tensor) -> tuple[float, Tensor]:
     """Return value and gradient of everything smooth but the data."""
-    parts = [term.value_and_gradient(x) for term in smooth_terms(terms) if not isinstance(term, LeastSquares)]
-    return sum(float(value) for value, _ in parts), sum((slope for _, slope in parts), torch.zeros_like(x))
+    priors = [term for term in smooth_terms(terms) if not isinstance(term, LeastSquares)]
+    return gradient_sum([term.value_and_gradient(x) for term in priors], x)

@@ -1,0 +1,217 @@
+"""Volumes written slab by slab as they finish, so that a run that is stopped in any way goes on where it was.
+
+Beside the target, ``NAME.partial`` holds the file as far as it is known and ``NAME.partial.json`` which slabs of it
+are finished, with their checksums, and what they were made from. A slab counts once both are on the disk.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from recon import checks
+from recon.errors import ConfigError, FormatError, ResourceError
+from recon.grid import VolumeGrid
+from recon.io.atomic import atomic_write, check_writable, disk_full, sync
+from recon.io.nifti import begin_nifti, zipped
+from recon.io.npy import begin_npy
+from recon.io.tiff import begin_tiff
+from recon.io.volume import UNITS
+
+_FORMAT: Final = "raymend slabs 1"
+_BEGIN: Final = {
+    ".nii": begin_nifti,
+    ".nii.gz": begin_nifti,
+    ".npy": begin_npy,
+    ".tif": begin_tiff,
+    ".tiff": begin_tiff,
+}
+SUFFIXES: Final = tuple(_BEGIN)
+_PIECE = 1 << 24  # bytes copied at a time
+
+Job = Mapping[str, str]
+
+
+class Slab(NamedTuple):
+    """A finished slab: its number of slices, the checksum of its bytes, its least and largest value."""
+
+    slices: int
+    sha256: str
+    low: float
+    high: float
+
+
+@dataclass(kw_only=True)
+class SlabWriter:
+    """Write a float32 volume some slices at a time, in any order, and keep what is finished.
+
+    Use it as ``with SlabWriter(...) as out: out.write(first, slab)``; when every slice is written, leaving the block
+    puts the file in place. Any other way out leaves what is finished for a writer of the same job.
+
+    Args:
+        path: the file to make: .nii, .nii.gz, .tif or .npy.
+        grid: where the voxels are.
+        unit: "HU", "1/mm" or "unknown".
+        job: what the values are made from, by name; finished slabs of another job are never mixed in.
+
+    Raises:
+        ConfigError: another suffix, a place that cannot be written, or slabs of another job in it.
+        ResourceError: the disk is full, or cannot hold the volume.
+    """
+
+    path: Path
+    grid: VolumeGrid
+    unit: str
+    job: Job
+    _done: dict[int, Slab] = field(default_factory=dict, init=False)  # by their first slice
+    _start: int = field(default=0, init=False)  # where in the file the values begin
+
+    def __post_init__(self) -> None:
+        self.path = check_writable(self.path)
+        checks.choice("unit", self.unit, UNITS)
+        self._suffix = next(
+            (s for s in sorted(SUFFIXES, key=len, reverse=True) if self.path.name.lower().endswith(s)), ""
+        )
+        if not self._suffix:
+            raise ConfigError(f"{self.path}: expected a name ending in {', '.join(SUFFIXES)} for a volume in slabs")
+        self.partial = self.path.with_name(f"{self.path.name}.partial")
+        self.journal = self.path.with_name(f"{self.path.name}.partial.json")
+
+    def __enter__(self) -> "SlabWriter":
+        with self._full_disk_told():
+            if self.journal.exists():
+                self._take_up()
+            if not self._done:
+                self._check_room()
+                self._start = _BEGIN[self._suffix](self.partial, self.grid, self.unit)
+                self._note()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None and not self.missing():
+            with self._full_disk_told():
+                self._finish()
+
+    @property
+    def finished(self) -> list[slice]:
+        """The slices that need not be made again."""
+        return [slice(first, first + slab.slices) for first, slab in sorted(self._done.items())]
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The least and the largest value of the finished slabs."""
+        return min(slab.low for slab in self._done.values()), max(slab.high for slab in self._done.values())
+
+    def missing(self) -> int:
+        """Return the number of slices that are still to be written."""
+        return self.grid.shape[0] - sum(slab.slices for slab in self._done.values())
+
+    def write(self, first: int, slab: Tensor) -> None:
+        """Write some slices (slice, y, x) from slice `first` on.
+
+        Raises:
+            ShapeError: slices that do not fit the grid.
+            NumericalError: NaN or Inf.
+            ResourceError: the disk is full; what was finished before stays.
+        """
+        checks.shaped("slab", checks.floating("slab", slab), (len(slab), *self.grid.shape[1:]), "slice, y, x")
+        checks.all_finite("slab", slab)
+        content = np.ascontiguousarray(slab.detach().cpu().numpy(), dtype="<f4").data
+        with self._full_disk_told():
+            with self.partial.open("r+b") as file:
+                file.seek(self._start + first * self._slice_bytes)
+                file.write(content)
+            sync(self.partial)
+            low, high = (float(end) for end in slab.aminmax())
+            self._done[first] = Slab(len(slab), hashlib.sha256(content).hexdigest(), low, high)
+            self._note()
+
+    @property
+    def _slice_bytes(self) -> int:
+        return 4 * self.grid.shape[1] * self.grid.shape[2]
+
+    def _note(self) -> None:
+        slabs = [[first, *slab] for first, slab in sorted(self._done.items())]
+        about = {"format": _FORMAT, "job": self._whole_job(), "start": self._start}
+        text = json.dumps({**about, "slabs": slabs}, indent=1)
+        with atomic_write(self.journal) as temporary:
+            temporary.write_text(text + "\n")
+
+    def _whole_job(self) -> dict[str, str]:
+        return {**self.job, "grid": repr(self.grid), "unit": self.unit}
+
+    def _take_up(self) -> None:
+        """Go on with what an earlier run left, slab by slab as far as checksums agree."""
+        try:
+            found = json.loads(self.journal.read_text())
+            kind, job, slabs = found["format"], found["job"], found["slabs"]
+            self._start = int(found["start"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise FormatError(f"{self.journal}: cannot be read ({error}); {self._remove()}") from error
+        if kind != _FORMAT:
+            raise FormatError(f"{self.journal}: expected {_FORMAT!r}, got {kind!r}; {self._remove()}")
+        ours = self._whole_job()
+        differing = [name for name in {**ours, **job} if ours.get(name) != job.get(name)]
+        if differing:
+            first = differing[0]
+            raise ConfigError(
+                f"{self.partial}: expected slabs of this run, got those of another ({', '.join(differing)} differ; "
+                f"{first}: {job.get(first)} there, {ours.get(first)} here); repeat that run, or {self._remove()}"
+            )
+        with contextlib.suppress(FileNotFoundError), self.partial.open("rb") as file:
+            for first, *parts in slabs:
+                slab = Slab(*parts)
+                file.seek(self._start + first * self._slice_bytes)
+                if hashlib.sha256(file.read(slab.slices * self._slice_bytes)).hexdigest() == slab.sha256:
+                    self._done[first] = slab
+
+    def _remove(self) -> str:
+        return f"remove {self.partial.name} and {self.journal.name} to start anew"
+
+    def _check_room(self) -> None:
+        needed = self.grid.shape[0] * self._slice_bytes
+        free = shutil.disk_usage(self.path.parent).free
+        if needed > free:
+            raise ResourceError(
+                f"{self.path}: the disk has {free / 2**30:.2f} GiB free, and the volume needs "
+                f"{needed / 2**30:.2f} GiB; free space or write elsewhere"
+            )
+
+    def _finish(self) -> None:
+        """Put the file in place, and remove the traces of how it came to be."""
+        if self._suffix == ".nii.gz":
+            with atomic_write(self.path) as temporary:
+                _compress(self.partial, temporary)
+            self.partial.unlink()
+        else:
+            os.replace(self.partial, self.path)
+        self.journal.unlink()
+        sync(self.path.parent)
+
+    @contextlib.contextmanager
+    def _full_disk_told(self) -> Iterator[None]:
+        """Say what is finished and how to go on."""
+        try:
+            yield
+        except ResourceError:
+            raise
+        except OSError as error:
+            reason = "the disk is full" if disk_full(error) else f"cannot be written ({error.strerror})"
+            done, whole = self.grid.shape[0] - self.missing(), self.grid.shape[0]
+            raise ResourceError(
+                f"{self.path}: {reason}; {done} of {whole} slices are finished and kept in {self.partial.name}: free "
+                "space and run the same command again to go on"
+            ) from error
+
+
+def _compress(source: Path, target: Path) -> None:
+    with source.open("rb") as raw, target.open("wb") as file, zipped(file) as packed:
+        shutil.copyfileobj(raw, packed, _PIECE)
