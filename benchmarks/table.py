@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import goals
 import peers
 
 from raymend.machine import processors, vector_features
@@ -108,7 +109,7 @@ def page(rows: Sequence[Any], found: dict[str, Any], *, quick: bool, finished: b
     )
     small = "\nMeasured with `--quick`, at an eighth of the size: these are not results.\n" if quick else ""
     small += "" if finished else "\nThe run did not end: rows are missing.\n"
-    head = [TEXT, about, small, "## Rows\n"]
+    head = [TEXT, about, small, goals.section(rows), "## Rows\n"]
     rules = "| " + " | ".join("---" for _ in HEAD) + " |"
     return "\n".join([*head, "| " + " | ".join(HEAD) + " |", rules, *map(line, rows), ""])
 

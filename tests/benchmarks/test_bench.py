@@ -60,7 +60,7 @@ def test_quick_run_fills_every_row_whatever_peers_there_are(tmp_path: Path) -> N
     for found in (row for key, row in rows.items() if key[:2] == ("W4", "FBP") and row["wall"] is not None):
         assert found["psnr"] > 40  # measured 71 for raymend, 42 to 70 for peers: each has the axis in its middle
     page = (folder / "RESULTS.md").read_text().splitlines()
-    assert sum(line.startswith(("| W", "| start")) for line in page) == len(rows)
+    assert sum(line.startswith(("| W", "| start")) for line in page) > len(rows)
     assert any("not results" in line for line in page)
     assert any(
         line.startswith("| W1 forward |") and line.endswith(("floor** |", "floor |", "goal |", "stretch |"))
