@@ -1,6 +1,7 @@
 """How long projectors and methods take: raymend beside whatever CPU toolbox is installed, in one run, equal threads.
 
     python benchmarks/bench.py [--quick] [--slow] [--views 36] [--repeats 3] [--threads 2] [--output FOLDER]
+    python benchmarks/bench.py --compare [FACTOR]
 
 W1 fan beam, 512² pixels, 768 bins, 720 views; W2 the same for 32 slices at once; W3 cone beam, 256³ voxels, 360 views
 of 384²; W4 parallel FBP, 512² pixels, 720 views. Volumes and projections are dense and random; errors come from a
@@ -23,6 +24,7 @@ from typing import Any
 import recon  # before torch: it settles how idle threads wait
 
 # isort: split
+import history
 import numba
 import peers
 import starts
@@ -104,7 +106,7 @@ class Bench:
         table.write(self.output / "RESULTS.md", page)
         table.write(self.output / "results.json", json.dumps(record, indent=1) + "\n")
         if finished:
-            table.append(self.output / "history.jsonl", json.dumps(record))
+            table.append(self.output / "history.jsonl", history.entry(self.machine, rows, quick=self.quick))
 
     def clock(self, work: Work) -> Timing:
         """Run once to warm up, then some more while all of it has not taken long."""
@@ -314,6 +316,14 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--peer-iterations", type=int, default=10, help="the same for ASTRA and RTK (default: 10)")
     parser.add_argument("--threads", type=int, default=table.processors(), help="for all (default: all processors)")
     parser.add_argument("--output", type=Path, help="folder for the results (default: this; with --quick a new one)")
+    parser.add_argument(
+        "--compare",
+        type=float,
+        nargs="?",
+        const=history.FACTOR,
+        metavar="FACTOR",
+        help=f"measure nothing; name what the last run took longer for than the best (default: {history.FACTOR} times)",
+    )
     arguments = parser.parse_args()
     if min(arguments.views, arguments.iterations, arguments.peer_iterations, arguments.threads) < 1:
         parser.error("views, iterations and threads start at 1")
@@ -325,6 +335,10 @@ def parse() -> argparse.Namespace:
 def main() -> int:
     arguments = parse()
     here = Path(__file__).parent
+    if arguments.compare is not None:
+        text, worse = history.report((arguments.output or here) / "history.jsonl", arguments.compare)
+        print(text)
+        return int(worse)
     output = arguments.output or (Path(tempfile.mkdtemp(prefix="raymend-bench-")) if arguments.quick else here)
     output.mkdir(parents=True, exist_ok=True)
     for set_threads in (numba.set_num_threads, torch.set_num_threads, peers.set_threads):
@@ -344,7 +358,7 @@ def main() -> int:
         work[name] = workloads(arguments.quick)["W3"].few(min(views, arguments.views))
     measure_all(bench, work)
     bench.write(finished=True)
-    print(f"written to {output}")
+    print(f"written to {output}\n{history.report(output / 'history.jsonl')[0]}")
     return 0
 
 
