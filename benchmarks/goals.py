@@ -145,7 +145,9 @@ def _judged(goal: Goal, rows: Rows) -> tuple[str, ...]:
     return goal.what, f"{value:.3g} {goal.unit}", *levels, goal.reached(value)
 
 
-def section(rows: Sequence[Any]) -> str:
-    """Write the goals as a section of Markdown."""
+def section(rows: Sequence[Any], load: Sequence[float] | None = None) -> str:
+    """Write the goals as a section of Markdown; a load average above 1 at the start is said."""
     head = (HEAD, ("---",) * len(HEAD))
-    return "\n".join([TEXT, *("| " + " | ".join(cells) + " |" for cells in (*head, *judge(rows))), ""])
+    busy = load is not None and load[0] > 1
+    warning = ["**The machine was busy at the start: what wall times say here is not a result.**\n"] if busy else []
+    return "\n".join([TEXT, *warning, *("| " + " | ".join(cells) + " |" for cells in (*head, *judge(rows))), ""])

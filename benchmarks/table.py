@@ -109,7 +109,7 @@ def page(rows: Sequence[Any], found: dict[str, Any], *, quick: bool, finished: b
     )
     small = "\nMeasured with `--quick`, at an eighth of the size: these are not results.\n" if quick else ""
     small += "" if finished else "\nThe run did not end: rows are missing.\n"
-    head = [TEXT, about, small, goals.section(rows), "## Rows\n"]
+    head = [TEXT, about, small, goals.section(rows, found["load"]), "## Rows\n"]
     rules = "| " + " | ".join("---" for _ in HEAD) + " |"
     return "\n".join([*head, "| " + " | ".join(HEAD) + " |", rules, *map(line, rows), ""])
 

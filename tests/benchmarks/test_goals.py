@@ -55,3 +55,8 @@ def test_what_is_missing_is_said(script: Script) -> None:
     assert found["W2 forward", "× ASTRA matrix"][-1] == "not measured: no W2 forward by ASTRA matrix"
     assert found["W3 FDK", "× RTK"][-1] == "not measured: no W3 FDK"
     assert script("goals").section([]).count("not measured") == len(script("goals").GOALS)
+
+
+@pytest.mark.parametrize(("load", "busy"), [([0.4, 5, 5], False), ([1.2, 0, 0], True), (None, False)])
+def test_busy_machine_is_said(script: Script, load: list[float] | None, busy: bool) -> None:
+    assert ("busy" in script("goals").section([], load)) == busy
