@@ -23,7 +23,8 @@ def backproject(maps: Maps, values: Tensor) -> Tensor:
     padded = torch.nn.functional.pad(values.transpose(2, 3), (1, 1, 1, 1))
     out = values.new_empty(len(values), y, x, z)
     shadow.shadow_backprojection(
-        padded.detach().contiguous().numpy(),
+        len(values) * y,
+        padded.detach().flatten(2).numpy(),
         maps.matrices.contiguous().numpy(),
         maps.arc,
         maps.scale,
@@ -59,7 +60,10 @@ def _parallel_backprojection(maps: Maps, values: Tensor) -> Tensor:
     for side, ordered in enumerate((values, values.flip(3))):
         framed[:, side, :, 1:-1, resample.MARGIN : resample.MARGIN + columns] = ordered
     matrices = maps.matrices / maps.matrices[:, 2:, 3:]
-    shadow.parallel_backprojection(framed.flatten(1).numpy(), matrices.numpy(), rows, columns, out.numpy())
+    jobs = len(values) * maps.grid_shape[0] * -(-maps.grid_shape[1] // shadow.STRIP)
+    shadow.parallel_backprojection(
+        jobs, framed.flatten(1).numpy(), matrices.numpy(), rows, columns, out.numpy(), scratch=_strip(maps)
+    )
     return out
 
 
@@ -80,7 +84,12 @@ def _fan_backprojection(maps: Maps, values: Tensor) -> Tensor:
     framed = torch.nn.functional.pad(values[:, :, 0], (resample.MARGIN, 3 * resample.MARGIN))
     out = values.new_empty(len(values), *maps.grid_shape)
     shadow.fan_backprojection(
-        framed.contiguous().numpy(), maps.matrices.contiguous().numpy(), columns, out[:, 0].numpy()
+        len(values) * -(-maps.grid_shape[1] // shadow.STRIP),
+        framed.contiguous().numpy(),
+        maps.matrices.contiguous().numpy(),
+        columns,
+        out[:, 0].numpy(),
+        scratch=_strip(maps),
     )
     return out
 
@@ -90,7 +99,9 @@ def _steady_backprojection(maps: Maps, values: Tensor) -> Tensor:
     out = values.new_empty(len(values), *maps.grid_shape)
     framed = values.new_zeros(*values.shape[:2], columns + 2, resample.padded(rows))
     framed[:, :, 1:-1, resample.MARGIN : resample.MARGIN + rows] = values.transpose(2, 3)
+    tile = max(4, min(16, int((_TILE_VALUES / maps.grid_shape[0]) ** 0.5)))
     shadow.steady_backprojection(
+        len(values) * -(-maps.grid_shape[1] // tile) * -(-maps.grid_shape[2] // tile),
         framed.flatten(1).numpy(),
         maps.matrices.contiguous().numpy(),
         maps.arc,
@@ -99,7 +110,13 @@ def _steady_backprojection(maps: Maps, values: Tensor) -> Tensor:
         maps.middle,
         rows,
         columns,
-        max(4, min(16, int((_TILE_VALUES / maps.grid_shape[0]) ** 0.5))),
+        tile,
         out.numpy(),
+        scratch=resample.SCRATCH + tile**2 * -(-maps.grid_shape[0] // 16) * 16,
     )
     return out
+
+
+def _strip(maps: Maps) -> int:
+    """Return the floats of working space where lanes run along x."""
+    return resample.SCRATCH + shadow.STRIP * -(-maps.grid_shape[2] // 16) * 16

@@ -42,10 +42,10 @@ def padded(size):
 
 
 @inline
-def aligned(count):
-    """Return zeros that start on a cache line."""
-    raw = np.zeros(count + 16, np.float32)
-    return raw[(-(raw.ctypes.data // 4)) % 16 :][:count]
+def clear(values):
+    """Set all values to zero."""
+    for i in range(len(values)):
+        values[i] = np.float32(0.0)
 
 
 @inline
@@ -93,13 +93,13 @@ def add_block(source, one, other, share, other_share, start, slope, count, size,
     """Add every line to sums[at : at + 128]."""
     a, b, c, d = load(sums, at), load(sums, at + 16), load(sums, at + 32), load(sums, at + 48)
     e, f, g, h = load(sums, at + 64), load(sums, at + 80), load(sums, at + 96), load(sums, at + 112)
-    half = 0
     for k in range(count):
         s = slope[k]
         t = start[k] + s * at
         if t + s * 127 <= -1.0 or t >= size:
             continue
         begin, needed = window(t, s * 127, size)
+        half = 368 * (k & 1)  # the processor may blend the next line while it still reads this one
         blend(source, one[k] + begin, other[k] + begin, share[k], other_share[k], scratch, half, needed)
         low, high = fill(np.float32(-1.0 - begin)), fill(np.float32(size - begin))
         step = fill(np.float32(16.0 * s))
@@ -119,7 +119,6 @@ def add_block(source, one, other, share, other_share, start, slope, count, size,
         g = read(scratch, half, x, low, high, g)
         x = x + step
         h = read(scratch, half, x, low, high, h)
-        half = 368 - half  # the processor may blend the next line while it still reads this one
     store(sums, at, a)
     store(sums, at + 16, b)
     store(sums, at + 32, c)
@@ -173,14 +172,11 @@ def add_lines(source, one, other, share, other_share, start, slope, count, size,
     steepest = 0.0
     for k in range(count):
         steepest = max(steepest, slope[k])
-    at = 0
-    if steepest <= _NARROW:
-        while at + _BLOCK <= len(sums):
-            add_block(source, one, other, share, other_share, start, slope, count, size, sums, at, scratch)
-            at += _BLOCK
-    while at < len(sums):
+    blocks = len(sums) // _BLOCK if steepest <= _NARROW else 0
+    for block in range(blocks):
+        add_block(source, one, other, share, other_share, start, slope, count, size, sums, _BLOCK * block, scratch)
+    for at in range(_BLOCK * blocks, len(sums), 16):
         add_sixteen(source, one, other, share, other_share, start, slope, count, size, sums, at, scratch)
-        at += 16
 
 
 @inline

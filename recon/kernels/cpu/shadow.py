@@ -11,11 +11,10 @@ kernel of their own in float32, `steady_backprojection`, with explicit lanes alo
 
 import math
 
-import numba
 import numpy as np
 
 from recon.kernels.cpu.compile import inline, kernel
-from recon.kernels.cpu.resample import MARGIN, SCRATCH, add_lines, aligned
+from recon.kernels.cpu.resample import MARGIN, SCRATCH, add_lines, clear
 from recon.kernels.cpu.simd import (
     as_floats,
     fill,
@@ -24,6 +23,9 @@ from recon.kernels.cpu.simd import (
     lane_numbers,
     last,
     load,
+    local_doubles,
+    local_floats,
+    local_ints,
     maximum,
     minimum,
     pick,
@@ -31,6 +33,7 @@ from recon.kernels.cpu.simd import (
     truncated,
 )
 
+STRIP = 16  # lines of pixels per job where lanes run along x
 _VIEWS = 16  # views that a tile of voxel columns reads while both are in the cache
 
 
@@ -86,16 +89,16 @@ def add_column(total, flat, row, slope, share, rows, column_step, weight):
 
 
 @kernel
-def shadow_backprojection(padded, matrices, arc, scale, shift, middle, rows, columns, out):
-    """Fill out (batch, y, x, z) from padded values (batch, view, column + 2, row + 2)."""
-    batch, ny, nx, nz = out.shape
+def shadow_backprojection(job0, job1, padded, matrices, arc, scale, shift, middle, rows, columns, out):
+    """Fill out (batch, y, x, z) from padded values (batch, view, column + 2 · row + 2)."""
+    _, ny, nx, nz = out.shape
     views, step = padded.shape[1], rows + 2
-    flat = padded.reshape(batch, views, -1)
-    for job in numba.prange(batch * ny):
+    for job in range(job0, job1):
         item, y = job // ny, job % ny
-        total = np.empty(nz, out.dtype)
         for x in range(nx):
-            total[:] = 0
+            total = out[item, y, x]
+            for z in range(nz):
+                total[z] = 0
             for view in range(views):
                 steady = matrices[view, 1, 0] == 0.0 and matrices[view, 2, 0] == 0.0
                 row, column, weight = find(matrices, view, 0.0, y, x, arc, scale, shift, middle)
@@ -105,32 +108,30 @@ def shadow_backprojection(padded, matrices, arc, scale, shift, middle, rows, col
                     j, share = place(column, columns)
                     slope = matrices[view, 0, 0] * math.sqrt(weight)
                     if nz == 1:
-                        total[0] += read(flat[item, view, j * step :], row, share, rows, step, weight)
+                        total[0] += read(padded[item, view, j * step :], row, share, rows, step, weight)
                     else:
-                        add_column(total, flat[item, view, j * step :], row, slope, share, rows, step, weight)
+                        add_column(total, padded[item, view, j * step :], row, slope, share, rows, step, weight)
                     continue
                 for z in range(nz):
                     row, column, weight = find(matrices, view, z, y, x, arc, scale, shift, middle)
                     j, share = place(column, columns)
-                    total[z] += read(flat[item, view, j * step :], row, share, rows, step, weight)
-            out[item, y, x] = total
+                    total[z] += read(padded[item, view, j * step :], row, share, rows, step, weight)
 
 
 @kernel
-def steady_backprojection(framed, matrices, arc, scale, shift, middle, rows, columns, tile, out):
+def steady_backprojection(job0, job1, space, framed, matrices, arc, scale, shift, middle, rows, columns, tile, out):
     """Fill out (batch, z, y, x) from views (batch, view · column + 2 · row) framed by zeros, none of which tilts."""
-    batch, nz, ny, nx = out.shape
+    _, nz, ny, nx = out.shape
     views, lanes = len(matrices), (nz + 15) & -16
     stride = framed.shape[1] // (views * (columns + 2))
     tiles_y, tiles_x = (ny + tile - 1) // tile, (nx + tile - 1) // tile
-    for job_ in numba.prange(batch * tiles_y * tiles_x):
-        job = np.int64(job_)
+    one, other, start, slope = local_ints(_VIEWS), local_ints(_VIEWS), local_doubles(_VIEWS), local_doubles(_VIEWS)
+    low, high = local_floats(_VIEWS), local_floats(_VIEWS)
+    for job in range(job0, job1):
         item, y0, x0 = job // (tiles_y * tiles_x), job // tiles_x % tiles_y * tile, job % tiles_x * tile
         y1, x1 = min(ny, y0 + tile), min(nx, x0 + tile)
-        sums, scratch, source = aligned(tile * tile * lanes), aligned(SCRATCH), framed[item]
-        one, other = np.empty(_VIEWS, np.int64), np.empty(_VIEWS, np.int64)
-        low, high = np.empty(_VIEWS, np.float32), np.empty(_VIEWS, np.float32)
-        start, slope = np.empty(_VIEWS), np.empty(_VIEWS)
+        scratch, sums, source = space[:SCRATCH], space[SCRATCH : SCRATCH + tile * tile * lanes], framed[item]
+        clear(sums)
         for begin in range(0, views, _VIEWS):
             for y in range(y0, y1):
                 for x in range(x0, x1):
@@ -153,23 +154,22 @@ def steady_backprojection(framed, matrices, arc, scale, shift, middle, rows, col
 
 
 @kernel
-def parallel_backprojection(framed, matrices, rows, columns, out):
+def parallel_backprojection(job0, job1, space, framed, matrices, rows, columns, out):
     """Fill out (batch, z, y, x) from framed rows of parallel views (batch, view · row + 2 · column), lanes along x.
 
     The rows follow once more, columns reversed, so that places always rise with x.
     """
-    batch, nz, ny, nx = out.shape
+    _, nz, ny, nx = out.shape
     views, lanes = len(matrices), (nx + 15) & -16
     stride = framed.shape[1] // (2 * views * (rows + 2))
-    strips = (ny + _VIEWS - 1) // _VIEWS
-    for job_ in numba.prange(batch * nz * strips):
-        job = np.int64(job_)
-        item, z, y0 = job // (nz * strips), job // strips % nz, job % strips * _VIEWS
-        y1 = min(ny, y0 + _VIEWS)
-        sums, scratch, source = aligned(_VIEWS * lanes), aligned(SCRATCH), framed[item]
-        one, other = np.empty(_VIEWS, np.int64), np.empty(_VIEWS, np.int64)
-        low, high = np.empty(_VIEWS, np.float32), np.empty(_VIEWS, np.float32)
-        start, slope = np.empty(_VIEWS), np.empty(_VIEWS)
+    strips = (ny + STRIP - 1) // STRIP
+    one, other, start, slope = local_ints(_VIEWS), local_ints(_VIEWS), local_doubles(_VIEWS), local_doubles(_VIEWS)
+    low, high = local_floats(_VIEWS), local_floats(_VIEWS)
+    for job in range(job0, job1):
+        item, z, y0 = job // (nz * strips), job // strips % nz, job % strips * STRIP
+        y1 = min(ny, y0 + STRIP)
+        scratch, sums, source = space[:SCRATCH], space[SCRATCH : SCRATCH + STRIP * lanes], framed[item]
+        clear(sums)
         for begin in range(0, views, _VIEWS):
             for y in range(y0, y1):
                 n = 0
@@ -188,7 +188,8 @@ def parallel_backprojection(framed, matrices, rows, columns, out):
                 at = (y - y0) * lanes
                 add_lines(source, one, other, low, high, start, slope, n, columns, sums[at : at + lanes], scratch)
         for y in range(y0, y1):
-            out[item, z, y] = sums[(y - y0) * lanes : (y - y0) * lanes + nx]
+            for x in range(nx):
+                out[item, z, y, x] = sums[(y - y0) * lanes + x]
 
 
 @inline
@@ -220,16 +221,16 @@ def add_fan(line, b, c, b_step, c_step, columns, sums, x):
 
 
 @kernel
-def fan_backprojection(framed, matrices, columns, out):
+def fan_backprojection(job0, job1, space, framed, matrices, columns, out):
     """Fill out (batch, y, x) from framed flat fan views (batch, view, column), lanes along x."""
-    batch, ny, nx = out.shape
+    _, ny, nx = out.shape
     views, lanes = len(matrices), (nx + 15) & -16
-    strips, middle = (ny + _VIEWS - 1) // _VIEWS, (columns - 1) / 2.0
-    for job_ in numba.prange(batch * strips):
-        job = np.int64(job_)
-        item, y0 = job // strips, job % strips * _VIEWS
-        y1 = min(ny, y0 + _VIEWS)
-        sums = aligned(_VIEWS * lanes)
+    strips, middle = (ny + STRIP - 1) // STRIP, (columns - 1) / 2.0
+    for job in range(job0, job1):
+        item, y0 = job // strips, job % strips * STRIP
+        y1 = min(ny, y0 + STRIP)
+        sums = space[: STRIP * lanes]
+        clear(sums)
         for view in range(views):
             m, line = matrices[view], framed[item, view]
             for y in range(y0, y1):
@@ -240,4 +241,5 @@ def fan_backprojection(framed, matrices, columns, out):
                     at = (y - y0) * lanes + x
                     add_fan(line, b + b_step * x, c + c_step * x, b_step, c_step, columns, sums, at)
         for y in range(y0, y1):
-            out[item, y] = sums[(y - y0) * lanes : (y - y0) * lanes + nx]
+            for x in range(nx):
+                out[item, y, x] = sums[(y - y0) * lanes + x]
