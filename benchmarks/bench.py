@@ -353,9 +353,10 @@ def main() -> int:
         machine=table.machine(arguments.threads),
     )
     work = workloads(arguments.quick)
-    work["W3"] = work["W3"].few(arguments.views)
-    for name, views in (("W3 few", FEW_VIEWS), ("W3 diffct", DIFFCT_VIEWS)):
-        work[name] = workloads(arguments.quick)["W3"].few(min(views, arguments.views))
+    cone = work["W3"]
+    work["W3"] = cone.few(arguments.views)
+    work["W3 few"] = cone.few(min(FEW_VIEWS, arguments.views), scaled=False)
+    work["W3 diffct"] = cone.few(min(DIFFCT_VIEWS, arguments.views))
     measure_all(bench, work)
     bench.write(finished=True)
     print(f"written to {output}\n{history.report(output / 'history.jsonl')[0]}")

@@ -57,13 +57,14 @@ class Workload:
     def sampled(self) -> Geometry:
         return self.geometry[:: max(1, len(self.geometry) // SAMPLED)]
 
-    def few(self, views: int) -> "Workload":
-        """Keep some views of a full turn; times are scaled."""
+    def few(self, views: int, *, scaled: bool = True) -> "Workload":
+        """Keep some views of a full turn; times are scaled unless what is done to the volume weighs as much."""
         full = len(self.geometry)
         if views >= full or not isinstance(self.geometry, ConeBeam):
             return self
         kept = ConeBeam.circular(views, detector=self.geometry.detector, start=0.003, **DISTANCES)
-        return replace(self, geometry=kept, scale=full / views, note=f"{views} of {full} views, scaled")
+        note = f"{views} of {full} views" + ", scaled" * scaled
+        return replace(self, geometry=kept, scale=full / views if scaled else 1.0, note=note)
 
     def half_pixel_off(self) -> "Workload":
         """Put axis and origin where scikit-image has them, in the middle of pixel n // 2, for even n."""
