@@ -30,7 +30,7 @@ class Kernel:
     """A function of (begin, end, ...) that does the jobs numbered from begin to end - 1, compiled on first use.
 
     Calling it with the number of jobs in place of the two does them all, on several threads. With `scratch`, the
-    function gets an array of so many floats after them, undefined and its thread's own.
+    function gets an array of so many numbers after them, undefined and its thread's own.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -42,11 +42,11 @@ class Kernel:
         """What numba counts of its cache, and where it is."""
         return self._compiled.stats
 
-    def __call__(self, jobs: int, *arguments: Any, scratch: int = 0) -> None:
+    def __call__(self, jobs: int, *arguments: Any, scratch: int = 0, dtype: torch.dtype = torch.float32) -> None:
         """Do all jobs."""
 
         def worker() -> workers.Work:
-            space = (torch.empty(scratch).numpy(),) if scratch else ()
+            space = (torch.empty(scratch, dtype=dtype).numpy(),) if scratch else ()
             return lambda begin, end: self._compiled(begin, end, *space, *arguments)
 
         workers.share(worker, jobs)
