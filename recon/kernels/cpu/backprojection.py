@@ -16,7 +16,7 @@ def backproject(maps: Maps, values: Tensor) -> Tensor:
         return _steady_backprojection(maps, values.detach())
     if _flat_stack(maps, values):
         return _parallel_backprojection(maps, values.detach())
-    if _flat_fan(maps, values):
+    if _fan(maps, values):
         return _fan_backprojection(maps, values.detach())
     rows, columns = maps.detector_shape
     z, y, x = maps.grid_shape
@@ -67,16 +67,22 @@ def _parallel_backprojection(maps: Maps, values: Tensor) -> Tensor:
     return out
 
 
-def _flat_fan(maps: Maps, values: Tensor) -> bool:
-    """Tell whether one slice is seen by one flat detector row in its plane."""
+def _fan(maps: Maps, values: Tensor) -> bool:
+    """Tell whether one slice is seen by one detector row in its plane, and all of it well ahead of the source."""
     z, y, x = maps.grid_shape
-    corners = torch.tensor([(0, b, c, 1) for b in (0, y - 1) for c in (0, x + 14)], dtype=torch.float64)
-    one = z == 1 and maps.detector_shape[0] == 1 and not maps.arc and values.dtype == torch.float32
-    return (
-        one
-        and bool(((maps.matrices[:, 0] @ corners.T).abs() < 1e-9).all())
-        and bool((maps.matrices[:, 2] @ corners.T > 0).all())
-    )
+    lanes = -(-x // 16) * 16
+    corners = torch.tensor([(0, b, c, 1) for b in (0, y - 1) for c in (0, lanes - 1)], dtype=torch.float64)
+    level = ((maps.matrices[:, 0] @ corners.T).abs() < 1e-9).all() and (maps.shift.abs() < 1e-9).all()
+    if values.dtype != torch.float32 or (z, maps.detector_shape[0]) != (1, 1) or not level:
+        return False
+    if not maps.arc:
+        return bool((maps.matrices[:, 2] @ corners.T > 0).all())
+    # Every line is seen from its middle under 45 degrees to either side: half of it is shorter than the way there.
+    middle = maps.matrices[:, 1:] @ torch.tensor([0, (y - 1) / 2, (lanes - 1) / 2, 1], dtype=torch.float64)
+    half = (maps.matrices[:, 1:, 1] * (y / 2)).norm(dim=1) + (maps.matrices[:, 1:, 2] * (lanes / 2)).norm(
+        dim=1
+    ) * 2**0.5
+    return bool((middle.norm(dim=1) > half).all())
 
 
 def _fan_backprojection(maps: Maps, values: Tensor) -> Tensor:
@@ -87,6 +93,8 @@ def _fan_backprojection(maps: Maps, values: Tensor) -> Tensor:
         len(values) * -(-maps.grid_shape[1] // shadow.STRIP),
         framed.contiguous().numpy(),
         maps.matrices.contiguous().numpy(),
+        maps.arc,
+        maps.scale,
         columns,
         out[:, 0].numpy(),
         scratch=_strip(maps),

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from recon.kernels.cpu.compile import inline, kernel
-from recon.kernels.cpu.resample import clear
+from recon.kernels.cpu.resample import arc_tangent, clear
 from recon.kernels.cpu.simd import (
     absolute,
     as_floats,
@@ -36,7 +36,6 @@ _LINES = 64  # of the image that all rays of a view cross before going on: they 
 _OWNED = 16  # lines per job of the adjoint
 _MARGIN = 32  # zeros before the rays of a run, in the buffers of the adjoint
 _BEYOND = 96  # and after them
-_ATAN = (0.99999934, -0.33329860, 0.19946559, -0.13908596, 0.09642113, -0.05591121, 0.02186221, -0.00405436)
 
 f32 = np.float32
 
@@ -184,22 +183,6 @@ def project_image(job0, job1, total, by_y, by_x, ny, nx, first_run, runs, groups
             for i in range(runs[r, 2]):
                 e = runs[r, 1] + i
                 out[view, runs[r, 3] + runs[r, 4] * i] = total[e - start] * length[e]
-
-
-@inline
-def arc_tangent(x):
-    """Return atan(x) for -1 <= x <= 1, within 1e-7; outside, that of the nearer end."""
-    x = minimum(maximum(x, fill(f32(-1))), fill(f32(1)))
-    y = x * x
-    p = fill(f32(_ATAN[7]))
-    p = p * y + fill(f32(_ATAN[6]))
-    p = p * y + fill(f32(_ATAN[5]))
-    p = p * y + fill(f32(_ATAN[4]))
-    p = p * y + fill(f32(_ATAN[3]))
-    p = p * y + fill(f32(_ATAN[2]))
-    p = p * y + fill(f32(_ATAN[1]))
-    p = p * y + fill(f32(_ATAN[0]))
-    return p * x
 
 
 @inline

@@ -33,6 +33,10 @@ BORDER = 80  # zeros around a column that `add_back` reads
 SCRATCH = 768  # floats of working space for `add_lines`
 _NARROW, _WIDE = 1.9, 3.9  # slopes up to which sixteen places lie within the windows of `pick` and `pick_wide`
 _BLOCK = 128
+_ATAN = (
+    1.0, -0.333332823, 0.199982311, -0.142615773, 0.109402129, -0.0837209527, 0.0574639758, -0.0307178326,
+    0.0106808521, -0.00174372291,
+)  # fmt: skip
 
 
 def padded(size):
@@ -252,3 +256,21 @@ def scatter(values, at, rows, start, slope, heights, line, z, end):
                 line[i] += (np.float32(1.0) - f) * values[at + r]
             if i + 1 < heights:
                 line[i + 1] += f * values[at + r]
+
+
+@inline
+def arc_tangent(x):
+    """Return atan(x) for -1 <= x <= 1, within 6e-8 of itself; outside, that of the nearer end."""
+    x = minimum(maximum(x, fill(np.float32(-1.0))), fill(np.float32(1.0)))
+    y = x * x
+    p = fill(np.float32(_ATAN[9]))
+    p = p * y + fill(np.float32(_ATAN[8]))
+    p = p * y + fill(np.float32(_ATAN[7]))
+    p = p * y + fill(np.float32(_ATAN[6]))
+    p = p * y + fill(np.float32(_ATAN[5]))
+    p = p * y + fill(np.float32(_ATAN[4]))
+    p = p * y + fill(np.float32(_ATAN[3]))
+    p = p * y + fill(np.float32(_ATAN[2]))
+    p = p * y + fill(np.float32(_ATAN[1]))
+    p = p * y + fill(np.float32(_ATAN[0]))
+    return p * x

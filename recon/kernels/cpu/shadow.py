@@ -14,12 +14,13 @@ import math
 import numpy as np
 
 from recon.kernels.cpu.compile import inline, kernel
-from recon.kernels.cpu.resample import MARGIN, SCRATCH, add_lines, clear
+from recon.kernels.cpu.resample import MARGIN, SCRATCH, add_lines, arc_tangent, clear
 from recon.kernels.cpu.simd import (
     as_floats,
     fill,
     fill_ints,
     first,
+    lane,
     lane_numbers,
     last,
     load,
@@ -193,13 +194,11 @@ def parallel_backprojection(job0, job1, space, framed, matrices, rows, columns, 
 
 
 @inline
-def add_fan(line, b, c, b_step, c_step, columns, sums, x):
-    """Add one view to sixteen pixels: columns, from the middle, are (b + b_step lane) / (c + c_step lane).
+def add_fan(line, t, weight, columns, sums, x, spare):
+    """Add one view, read at sixteen columns t from the middle, to sixteen pixels.
 
     `line` starts MARGIN zeros before the first column, and ends as many after the last.
     """
-    w = fill(np.float32(1.0)) / (fill(np.float32(c)) + fill(np.float32(c_step)) * lane_numbers())
-    t = (fill(np.float32(b)) + fill(np.float32(b_step)) * lane_numbers()) * w
     middle = np.float32((columns - 1) / 2.0)
     edge = fill(middle + np.float32(1.0))
     t = minimum(maximum(t, fill(np.float32(0.0)) - edge), edge)
@@ -207,25 +206,57 @@ def add_fan(line, b, c, b_step, c_step, columns, sums, x):
     i = truncated(t + fill(middle + np.float32(MARGIN)))
     f = t - (as_floats(i) - fill(middle + np.float32(MARGIN)))
     base = min(first(i), last(i))
-    if max(first(i), last(i)) - base < 15:
+    half = max(abs(lane(i, 7) - first(i)), abs(last(i) - lane(i, 8)))
+    if half < 16 and max(first(i), last(i)) - base < 31:
         i = i - fill_ints(base)
         low = pick(line, base, i, 0)
         found = f * (pick(line, base, i, 1) - low) + low
-        store(sums, x, load(sums, x) + found * (w * w))
+        store(sums, x, load(sums, x) + found * weight)
         return
+    store(spare, 0, as_floats(i))
+    store(spare, 16, f)
+    store(spare, 32, weight)
     for k in range(16):
-        weight = np.float32(1.0) / np.float32(c + c_step * k)
-        at = min(max((b + b_step * k) * weight, -middle - 1.0), middle + 1.0) + middle + MARGIN
-        j = int(at)
-        sums[x + k] += (line[j] + np.float32(at - j) * (line[j + 1] - line[j])) * weight * weight
+        j = int(spare[k])
+        sums[x + k] += (line[j] + spare[16 + k] * (line[j + 1] - line[j])) * spare[32 + k]
+
+
+@inline
+def add_flat(line, b, c, b_step, c_step, columns, sums, at, lanes, spare):
+    """Add one flat view to a line of pixels, whose columns from the middle are (b + b_step x) / (c + c_step x)."""
+    for x in range(0, lanes, 16):
+        w = fill(np.float32(c + c_step * x)) + fill(np.float32(c_step)) * lane_numbers()
+        w = fill(np.float32(1.0)) / w
+        t = (fill(np.float32(b + b_step * x)) + fill(np.float32(b_step)) * lane_numbers()) * w
+        add_fan(line, t, w * w, columns, sums, at + x, spare)
+
+
+@inline
+def add_arc(line, b, c, b_step, c_step, scale, columns, sums, at, lanes, spare):
+    """Add one arc view to a line of pixels at angles atan2(b + b_step k, c + c_step k), k pixels from its middle.
+
+    From the middle's angle they differ by atan(k turn / (1 + k stretch)), which is small, so that floats do.
+    """
+    square = b * b + c * c
+    turn, stretch = (b_step * c - c_step * b) / square, (b_step * b + c_step * c) / square
+    bend = (b_step * b_step + c_step * c_step) / square
+    centre = fill(np.float32(math.atan2(b, c) * scale))
+    one, weight = fill(np.float32(1.0)), fill(np.float32(1.0 / square))
+    for x in range(0, lanes, 16):
+        k = fill(np.float32(x - (lanes - 1) / 2.0)) + lane_numbers()
+        along = fill(np.float32(stretch)) * k
+        t = arc_tangent(fill(np.float32(turn)) * k / (one + along)) * fill(np.float32(scale)) + centre
+        w = weight / (one + along + along + fill(np.float32(bend)) * k * k)
+        add_fan(line, t, w, columns, sums, at + x, spare)
 
 
 @kernel
-def fan_backprojection(job0, job1, space, framed, matrices, columns, out):
-    """Fill out (batch, y, x) from framed flat fan views (batch, view, column), lanes along x."""
+def fan_backprojection(job0, job1, space, framed, matrices, arc, scale, columns, out):
+    """Fill out (batch, y, x) from framed fan views (batch, view, column) of one row, lanes along x."""
     _, ny, nx = out.shape
     views, lanes = len(matrices), (nx + 15) & -16
     strips, middle = (ny + STRIP - 1) // STRIP, (columns - 1) / 2.0
+    spare = local_floats(48)
     for job in range(job0, job1):
         item, y0 = job // strips, job % strips * STRIP
         y1 = min(ny, y0 + STRIP)
@@ -234,12 +265,15 @@ def fan_backprojection(job0, job1, space, framed, matrices, columns, out):
         for view in range(views):
             m, line = matrices[view], framed[item, view]
             for y in range(y0, y1):
-                c = m[2, 1] * y + m[2, 3]
-                b = m[1, 1] * y + m[1, 3] - middle * c
-                b_step, c_step = m[1, 2] - middle * m[2, 2], m[2, 2]
-                for x in range(0, lanes, 16):
-                    at = (y - y0) * lanes + x
-                    add_fan(line, b + b_step * x, c + c_step * x, b_step, c_step, columns, sums, at)
+                b, c, b_step, c_step = m[1, 1] * y + m[1, 3], m[2, 1] * y + m[2, 3], m[1, 2], m[2, 2]
+                at = (y - y0) * lanes
+                if arc:
+                    x = (lanes - 1) / 2.0
+                    add_arc(
+                        line, b + b_step * x, c + c_step * x, b_step, c_step, scale, columns, sums, at, lanes, spare
+                    )
+                else:
+                    add_flat(line, b - middle * c, c, b_step - middle * c_step, c_step, columns, sums, at, lanes, spare)
         for y in range(y0, y1):
             for x in range(nx):
                 out[item, y, x] = sums[(y - y0) * lanes + x]

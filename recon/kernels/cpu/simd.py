@@ -232,6 +232,12 @@ def last(typing, x):
     return signature(types.intp, ints), lambda context, builder, sig, args: _lane(builder, args[0], LANES - 1)
 
 
+@intrinsic(prefer_literal=True)
+def lane(typing, x, k):
+    """Return lane k of ints, k a number known when it is compiled."""
+    return signature(types.intp, ints, k), lambda context, builder, sig, args: _lane(builder, args[0], k.literal_value)
+
+
 @intrinsic
 def pick(typing, array, base, index, shift):
     """Return array[base + index + shift] in each lane.
