@@ -42,6 +42,7 @@ from recon.scan import Scan
 
 LONG = 20.0  # seconds after which nothing is repeated
 FEW_VIEWS = 36  # of W3, for iterative methods
+RTK_ITERATIONS = 5  # at most: some 20 s each
 DIFFCT_VIEWS = 2  # of W3: some 15 s a view
 
 
@@ -223,9 +224,10 @@ def part(bench: Bench, workload: Workload, task: str, prepare: Prepare, *, updat
     bench.add(Row(workload=workload.name, task=task, tool="raymend"), run)
 
 
-def iterated(bench: Bench, workload: Workload, task: str, tool: str, prepare: Callable[[int], Prepare]) -> None:
+def iterated(
+    bench: Bench, workload: Workload, task: str, tool: str, prepare: Callable[[int], Prepare], count: int
+) -> None:
     """Measure an iterative method, set-up included, per iteration."""
-    count = bench.iterations if tool == "raymend" else bench.peer_iterations
 
     def run(row: Row) -> None:
         timing = bench.clock(prepare(count)(workload.geometry, workload.grid, workload.ball_values()))
@@ -250,8 +252,8 @@ def measure_fan(bench: Bench, work: dict[str, Workload]) -> None:
     pair(bench, fan, "RTK Joseph", peers.rtk_forward, peers.rtk_adjoint)
     pair(bench, fan, "diffct Siddon", peers.diffct_forward, peers.diffct_adjoint)
     for task, method in METHODS.items():
-        iterated(bench, fan, task, "raymend", ours(method))
-        iterated(bench, fan, task, "ASTRA line", astra(task))
+        iterated(bench, fan, task, "raymend", ours(method), bench.iterations)
+        iterated(bench, fan, task, "ASTRA line", astra(task), bench.peer_iterations)
 
 
 def measure_stack(bench: Bench, work: dict[str, Workload]) -> None:
@@ -278,8 +280,8 @@ def measure_cone(bench: Bench, work: dict[str, Workload]) -> None:
     part(bench, cone, "backprojection", our_backprojection, updates=cone.backward_updates())
     whole(bench, cone, "FDK", "RTK", peers.rtk_fdk)
     for task, method in METHODS.items():
-        iterated(bench, work["W3 few"], task, "raymend", ours(method))
-        iterated(bench, work["W3 few"], task, "RTK Joseph", rtk(task))
+        iterated(bench, work["W3 few"], task, "raymend", ours(method), bench.iterations)
+        iterated(bench, work["W3 few"], task, "RTK Joseph", rtk(task), min(RTK_ITERATIONS, bench.peer_iterations))
 
 
 def measure_parallel(bench: Bench, work: dict[str, Workload]) -> None:
@@ -313,7 +315,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--views", type=int, default=360, help="views of W3; times are scaled (default: 360)")
     parser.add_argument("--repeats", type=int, default=3, help="runs after the first (default: 3)")
     parser.add_argument("--iterations", type=int, default=100, help="of SIRT and CGLS (default: 100)")
-    parser.add_argument("--peer-iterations", type=int, default=10, help="the same for ASTRA and RTK (default: 10)")
+    parser.add_argument(
+        "--peer-iterations", type=int, default=10, help="the same for ASTRA, and at most for RTK (default: 10)"
+    )
     parser.add_argument("--threads", type=int, default=table.processors(), help="for all (default: all processors)")
     parser.add_argument("--output", type=Path, help="folder for the results (default: this; with --quick a new one)")
     parser.add_argument(
