@@ -120,11 +120,11 @@ def _steady_backprojection(maps: Maps, values: Tensor) -> Tensor:
         columns,
         tile,
         out.numpy(),
-        scratch=resample.SCRATCH + tile**2 * -(-maps.grid_shape[0] // 16) * 16,
+        scratch=resample.SCRATCH + tile**2 * -(-maps.grid_shape[0] // 32) * 32,
     )
     return out
 
 
 def _strip(maps: Maps) -> int:
     """Return the floats of working space where lanes run along x."""
-    return resample.SCRATCH + shadow.STRIP * -(-maps.grid_shape[2] // 16) * 16
+    return resample.SCRATCH + shadow.STRIP * -(-maps.grid_shape[2] // 32) * 32

@@ -4,6 +4,9 @@ Equal to `recon.kernels.reference` to rounding in float32 (DERIVATIONS.md, secti
 share their path in the x-y plane; on each line of voxels they read two columns of voxels, blended, at heights that
 are linear in the row. Volumes are therefore kept (y, x, z), projections (view, column, row). Forward jobs own views,
 adjoint jobs tiles of voxel columns; each visits rays in a fixed order, so that threads change no bit.
+
+Forward with 256³ voxels and 384² pixels, one thread of a Zen 5 with AVX-512: 62 ms to lay out the volume, half of them
+for fresh memory, then 4 ms a view, a fifth of which goes to finding the lines and a quarter to blending columns.
 """
 
 # mypy: disable-error-code="call-arg,var-annotated"
@@ -91,8 +94,8 @@ def forward(lines: Lines, volume: Tensor) -> Tensor:
     """Integrate volumes (batch, z, y, x) along every ray: (batch, view, row, column)."""
     out = volume.new_empty(len(volume), *lines.shape)
     nz, ny, nx = lines.grid_shape
-    framed = volume.new_zeros(len(volume), ny + 2, nx + 2, padded(nz))
-    framed[:, 1:-1, 1:-1, MARGIN : MARGIN + nz] = volume.detach().permute(0, 2, 3, 1)
+    framed = volume.new_empty(len(volume), ny + 2, nx + 2, padded(nz))
+    frame(len(volume) * (ny + 2), volume.detach().contiguous().numpy(), framed.numpy())
     views, rows, columns = lines.shape
     threads = numba.get_num_threads()
     together = max(1, min(_VIEWS, len(volume) * views // (2 * threads)))
@@ -100,7 +103,7 @@ def forward(lines: Lines, volume: Tensor) -> Tensor:
     parts = max(1, min(columns // 16, -(-2 * threads // max(1, jobs))))
     forward_projection(
         jobs * parts, framed.flatten(1).numpy(), *rays(lines), nz, ny, nx, _tile(nz), together, parts, out.numpy(),
-        scratch=SCRATCH + together * -(-columns // parts) * -(-rows // 16) * 16,
+        scratch=SCRATCH + together * -(-columns // parts) * -(-rows // 32) * 32,
     )  # fmt: skip
     return out
 
@@ -173,11 +176,31 @@ def steps(ray, begin, end, low, high):
 
 
 @kernel
+def frame(job0, job1, volumes, framed):
+    """Turn volumes (batch, z, y, x) into columns (batch, y + 2, x + 2, z) between zeros."""
+    _, nz, ny, nx = volumes.shape
+    length = framed.shape[3]
+    for job in range(job0, job1):
+        item, y = job // (ny + 2), job % (ny + 2) - 1
+        edge = y < 0 or y == ny
+        for x in range(nx + 2):
+            inside = 0 < x <= nx and not edge
+            for z in range(0, MARGIN if inside else length):
+                framed[item, y + 1, x, z] = 0
+            for z in range(MARGIN + nz, length):
+                framed[item, y + 1, x, z] = 0
+        for z0 in range(0, 0 if edge else nz, 16):
+            for z in range(z0, min(nz, z0 + 16)):
+                for x in range(nx):
+                    framed[item, y + 1, x + 1, MARGIN + z] = volumes[item, z, y, x]
+
+
+@kernel
 def forward_projection(job0, job1, space, framed, table, views, nz, ny, nx, tile, together, parts, out):
     """Fill out (batch, view, row, column) from volumes (batch, y + 2, x + 2, z) framed by zeros."""
     _, count, rows, columns = out.shape
     stride = framed.shape[1] // ((ny + 2) * (nx + 2))
-    blocks, lanes = (count + together - 1) // together, (rows + 15) & -16
+    blocks, lanes = (count + together - 1) // together, (rows + 31) & -32
     one, other, start, leap = local_ints(TILE), local_ints(TILE), local_doubles(TILE), local_doubles(TILE)
     share, other_share = local_floats(TILE), local_floats(TILE)
     for job in range(job0, job1):

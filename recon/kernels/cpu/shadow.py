@@ -123,7 +123,7 @@ def shadow_backprojection(job0, job1, padded, matrices, arc, scale, shift, middl
 def steady_backprojection(job0, job1, space, framed, matrices, arc, scale, shift, middle, rows, columns, tile, out):
     """Fill out (batch, z, y, x) from views (batch, view · column + 2 · row) framed by zeros, none of which tilts."""
     _, nz, ny, nx = out.shape
-    views, lanes = len(matrices), (nz + 15) & -16
+    views, lanes = len(matrices), (nz + 31) & -32
     stride = framed.shape[1] // (views * (columns + 2))
     tiles_y, tiles_x = (ny + tile - 1) // tile, (nx + tile - 1) // tile
     one, other, start, slope = local_ints(_VIEWS), local_ints(_VIEWS), local_doubles(_VIEWS), local_doubles(_VIEWS)
@@ -161,7 +161,7 @@ def parallel_backprojection(job0, job1, space, framed, matrices, rows, columns, 
     The rows follow once more, columns reversed, so that places always rise with x.
     """
     _, nz, ny, nx = out.shape
-    views, lanes = len(matrices), (nx + 15) & -16
+    views, lanes = len(matrices), (nx + 31) & -32
     stride = framed.shape[1] // (2 * views * (rows + 2))
     strips = (ny + STRIP - 1) // STRIP
     one, other, start, slope = local_ints(_VIEWS), local_ints(_VIEWS), local_doubles(_VIEWS), local_doubles(_VIEWS)
