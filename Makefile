@@ -11,6 +11,11 @@ TORCH ?= torch==2.13.0
 WORKERS ?= 2
 TESTS ?=
 
+# The benchmark has an environment of its own, with other toolboxes: BENCH="--quick" are options of benchmarks/bench.py.
+BENCH ?=
+BENCH_VENV ?= .venv-bench
+PEERS ?= astra-toolbox==2.5.0 itk-rtk==2.7.0.post1 scikit-image==0.26.0
+
 PY = $(VENV)/bin/python
 PIP = $(PY) -m pip --disable-pip-version-check -qq install
 
@@ -40,8 +45,8 @@ format: $(VENV)/.ready-test  ## format the code and mend what ruff can mend
 	$(VENV)/bin/ruff check --fix
 	$(VENV)/bin/ruff format
 
-bench: $(VENV)/.ready-test  ## time the projectors and methods
-	$(PY) benchmarks/bench.py
+bench: $(BENCH_VENV)/.ready-bench  ## time the projectors and methods, beside ASTRA, RTK, diffct and scikit-image
+	$(BENCH_VENV)/bin/python benchmarks/bench.py $(BENCH)
 
 accuracy: $(VENV)/.ready-test  ## compare projectors with exact line integrals
 	$(PY) benchmarks/accuracy.py
@@ -59,6 +64,16 @@ $(VENV)/.ready-test: pyproject.toml constraints.txt
 	@$(MAKE) --no-print-directory install-here EXTRAS='[test,io,compare,dev]'
 	@if [ "$$CI" = true ]; then $(PY) .ci/cpu_only.py; fi
 	@touch $@ $(VENV)/.ready-core
+
+# torch comes first and stays: no peer may bring another. diffct's processor code needs torch alone; its dependencies are
+# those of its CUDA code. A peer that cannot be had here is left out, and so are its rows.
+$(BENCH_VENV)/.ready-bench: pyproject.toml constraints.txt
+	@$(MAKE) --no-print-directory install-here VENV=$(BENCH_VENV) EXTRAS=
+	@for peer in $(PEERS) "--no-deps diffct==2.5.0"; do \
+		echo "Installing $$peer"; \
+		$(BENCH_VENV)/bin/python -m pip --disable-pip-version-check -qq install -c $(BENCH_VENV)/constraints.txt $$peer \
+		2>/dev/null || echo "$$peer: left out, it cannot be installed here"; done
+	@touch $@
 
 # A torch that fits is kept whatever constraints.txt says: it may be the only one that suits the machine.
 .PHONY: install-here

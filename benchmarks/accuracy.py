@@ -126,7 +126,9 @@ def ball_integrals(geometry: Geometry, subrays: int) -> Tensor:
     """Integrate the ball along the rays through a pixel's centre, or average several per pixel."""
     (rows, columns), (v, u) = geometry.detector.shape, geometry.detector.pitch
     split = (1 if rows == 1 else subrays, subrays)
-    detector = Detector(shape=(rows * split[0], columns * split[1]), pitch=(v / split[0], u / split[1]))
+    detector = replace(
+        geometry.detector, shape=(rows * split[0], columns * split[1]), pitch=(v / split[0], u / split[1])
+    )
     fine = replace(geometry, detector=detector)
     rays = lines(fine, VolumeGrid(shape=(1, 1, 1)))
     values = torch.stack([_through_ball(*view_rays(rays, view)) for view in range(len(fine))])

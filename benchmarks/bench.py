@@ -1,6 +1,7 @@
 """How long projectors and methods take: raymend beside whatever CPU toolbox is installed, in one run, equal threads.
 
-    python benchmarks/bench.py [--quick] [--views 36] [--repeats 3] [--threads 2] [--slow] [--output benchmarks]
+    python benchmarks/bench.py [--quick] [--slow] [--views 36] [--repeats 3] [--threads 2] [--output FOLDER]
+    python benchmarks/bench.py --compare [FACTOR]
 
 W1 fan beam, 512² pixels, 768 bins, 720 views; W2 the same for 32 slices at once; W3 cone beam, 256³ voxels, 360 views
 of 384²; W4 parallel FBP, 512² pixels, 720 views. Volumes and projections are dense and random; errors come from a
@@ -12,12 +13,10 @@ them a second. The adjoint gap is |<Ax, y> - <x, A'y>| / (|Ax| |y|).
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,65 +24,26 @@ from typing import Any
 import recon  # before torch: it settles how idle threads wait
 
 # isort: split
+import history
 import numba
 import peers
+import starts
 import table
 import torch
 from accuracy import ball_integrals, ball_on, percent
+from cases import Workload, workloads
 from peers import Geometry, Prepare, Work
 from torch import Tensor
 
-from recon.geometry import ConeBeam, Detector, ParallelBeam
 from recon.grid import VolumeGrid
-from recon.kernels.lines import lines
-from recon.kernels.reference import view_rays
+from recon.metrics import psnr
 from recon.operators import Projector
 from recon.scan import Scan
 
-FIELD = 256.0  # mm, width of the image
-DISTANCES = {"source_to_axis": 570.0, "source_to_detector": 1040.0}
-DENSITY = 0.02  # 1/mm, that of water, at the middle of the ball that is reconstructed
-W3_VIEWS = 360
-SAMPLED = 24  # views that errors and updates are taken from
-
-
-@dataclass(frozen=True, kw_only=True)
-class Workload:
-    """A scanner and a grid with random data; `scale` makes up for views that were left out."""
-
-    name: str
-    geometry: Geometry
-    grid: VolumeGrid
-    batch: int = 1
-    scale: float = 1.0
-    note: str = ""
-
-    def volume(self) -> Tensor:
-        return torch.rand(self._shape(self.grid.shape), generator=torch.Generator().manual_seed(1))
-
-    def values(self) -> Tensor:
-        return torch.rand(self._shape(self.geometry.shape), generator=torch.Generator().manual_seed(2))
-
-    def sampled(self) -> Geometry:
-        return self.geometry[:: max(1, len(self.geometry) // SAMPLED)]
-
-    def backward_updates(self) -> float:
-        return self.batch * self.grid.shape[0] * self.grid.shape[1] * self.grid.shape[2] * len(self.geometry)
-
-    def forward_updates(self) -> float:
-        """Count the lines of voxels along every ray, from chords through the grid in some of the views."""
-        geometry = self.sampled()
-        chords = Projector(grid=self.grid, geometry=geometry) @ torch.ones(self.grid.shape)
-        rays = lines(geometry, self.grid)
-        total = 0.0
-        for view, chord in enumerate(chords):
-            direction = view_rays(rays, view)[1].abs()
-            share = direction[:, 1:].amax(1) / direction.norm(dim=1)
-            total += float((chord.flatten().double() / self.grid.spacing[2] * share).sum())
-        return self.batch * total * len(self.geometry) / len(geometry)
-
-    def _shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        return shape if self.batch == 1 else (self.batch, *shape)
+LONG = 20.0  # seconds after which nothing is repeated
+FEW_VIEWS = 36  # of W3, for iterative methods
+RTK_ITERATIONS = 5  # at most: some 20 s each
+DIFFCT_VIEWS = 2  # of W3: some 15 s a view
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +66,7 @@ class Row:
     cpu: float | None = None
     gups: float | None = None
     error: float | None = None
+    psnr: float | None = None
     gap: float | None = None
     wall_ratio: float | None = None
     cpu_ratio: float | None = None
@@ -116,12 +77,13 @@ class Row:
 class Bench:
     """What to measure and how often, and the rows so far."""
 
-    repeats: int = 3
-    iterations: int = 5
-    quick: bool = False
-    slow: bool = False
-    output: Path = Path()
-    machine: dict[str, Any] = field(default_factory=dict)
+    repeats: int
+    iterations: int
+    peer_iterations: int
+    quick: bool
+    slow: bool
+    output: Path
+    machine: dict[str, Any]
     rows: list[Row] = field(default_factory=list)
 
     def add(self, row: Row, measure: Callable[[Row], None]) -> None:
@@ -133,25 +95,29 @@ class Bench:
         finally:
             peers.clear()
         self.rows.append(row)
+        table.ratios(self.rows)
         print(table.line(row), flush=True)
         self.write(finished=False)
 
     def write(self, *, finished: bool) -> None:
         """Write what there is, after every row: a run that is killed leaves what it measured, and says so."""
-        table.ratios(self.rows)
         rows = [asdict(row) for row in self.rows]
         record = {"machine": self.machine, "quick": self.quick, "finished": finished, "rows": rows}
         page = table.page(self.rows, self.machine, quick=self.quick, finished=finished)
         table.write(self.output / "RESULTS.md", page)
         table.write(self.output / "results.json", json.dumps(record, indent=1) + "\n")
         if finished:
-            table.append(self.output / "history.jsonl", json.dumps(record))
+            table.append(self.output / "history.jsonl", history.entry(self.machine, rows, quick=self.quick))
 
     def clock(self, work: Work) -> Timing:
-        """Run once to warm up, then some more; long work is run less often."""
+        """Run once to warm up, then some more while all of it has not taken long."""
         best = timed(work)
-        for _ in range(self.repeats if best.wall < 20 else 0):
+        spent = best.wall
+        for _ in range(self.repeats):
+            if spent > LONG:
+                break
             again = timed(work)
+            spent += again.wall
             best = Timing(wall=min(best.wall, again.wall), cpu=min(best.cpu, again.cpu), result=again.result)
         return best
 
@@ -162,35 +128,17 @@ def timed(work: Work) -> Timing:
     return Timing(wall=time.perf_counter() - wall, cpu=time.process_time() - cpu, result=result)
 
 
-def fill(row: Row, timing: Timing, workload: Workload, updates: float = 0, per: int = 1) -> None:
+def fill(row: Row, timing: Timing, workload: Workload, *, updates: float = 0, per: int = 1, note: str = "") -> None:
     row.wall, row.cpu = timing.wall * workload.scale / per, timing.cpu * workload.scale / per
     row.gups = updates / timing.wall / 1e9 if updates else None
-    row.note = workload.note
+    row.note = "; ".join(text for text in (workload.note, note) if text)
 
 
-def workloads(quick: bool, views: int) -> dict[str, Workload]:
-    """Make W1 to W4, an eighth as large when it has to be quick."""
-    part = 8 if quick else 1
-    zoom = DISTANCES["source_to_detector"] / DISTANCES["source_to_axis"]
-    size, bins, turns = 512 // part, 768 // part, 720 // part
-    step = FIELD / size
-    flat = VolumeGrid(shape=(1, size, size), spacing=(step, step, step))
-    row = Detector(shape=(1, bins), pitch=(step * zoom, step * zoom))
-    fan = ConeBeam.circular(turns, detector=row, start=0.003, **DISTANCES)
-    parallel = ParallelBeam.circular(turns, detector=Detector(shape=(1, size), pitch=(step, step)), start=0.003)
-    coarse, full = 256 // part, W3_VIEWS // part
-    kept = min(views, full)
-    note = "" if kept == full else f"{kept} of {full} views, scaled"
-    step = FIELD / coarse
-    panel = Detector(shape=(384 // part, 384 // part), pitch=(step * zoom, step * zoom))
-    box = VolumeGrid(shape=(coarse, coarse, coarse), spacing=(step, step, step))
-    cone = ConeBeam.circular(kept, detector=panel, start=0.003, **DISTANCES)
-    return {
-        "W1": Workload(name="W1", geometry=fan, grid=flat),
-        "W2": Workload(name="W2", geometry=fan, grid=flat, batch=4 if quick else 32),
-        "W3": Workload(name="W3", geometry=cone, grid=box, scale=full / kept, note=note),
-        "W4": Workload(name="W4", geometry=parallel, grid=flat),
-    }
+def judge(row: Row, image: Tensor, workload: Workload) -> None:
+    """Compare an image of the ball with the truth, where all views see it."""
+    truth, seen = workload.ball(), workload.seen()
+    row.error = percent(image[seen], truth[seen])
+    row.psnr = psnr(image.double(), truth, data_range=float(truth.max()), mask=seen)
 
 
 def our_forward(geometry: Geometry, grid: VolumeGrid, volume: Tensor) -> Work:
@@ -201,6 +149,21 @@ def our_forward(geometry: Geometry, grid: VolumeGrid, volume: Tensor) -> Work:
 def our_adjoint(geometry: Geometry, grid: VolumeGrid, values: Tensor) -> Work:
     projector = Projector(grid=grid, geometry=geometry)
     return lambda: projector.T @ values
+
+
+def our_filtering(geometry: Geometry, grid: VolumeGrid, values: Tensor) -> Work:
+    from recon.analytic.fbp import filtered_projections
+
+    return lambda: filtered_projections(values, geometry, window="ram-lak", cutoff=1.0)
+
+
+def our_backprojection(geometry: Geometry, grid: VolumeGrid, values: Tensor) -> Work:
+    """Backproject alone, as FDK does: set-up of the views included."""
+    from recon import kernels
+    from recon.kernels.maps import maps
+
+    unit = geometry.source_to_axis  # type: ignore[union-attr]
+    return lambda: kernels.find("backproject", values)(maps(geometry, grid, unit=unit), values[None])[0]
 
 
 def our_method(method: Callable[..., Tensor]) -> Prepare:
@@ -218,7 +181,7 @@ def pair(bench: Bench, workload: Workload, tool: str, forward: Prepare, adjoint:
     def run_forward(row: Row) -> None:
         timing = bench.clock(forward(workload.geometry, workload.grid, workload.volume()))
         projected.append(timing.result)
-        fill(row, timing, workload, workload.forward_updates())
+        fill(row, timing, workload, updates=workload.forward_updates())
         if ball:
             few = workload.sampled()
             values = forward(few, workload.grid, ball_on(workload.grid, 1).float())()
@@ -227,7 +190,7 @@ def pair(bench: Bench, workload: Workload, tool: str, forward: Prepare, adjoint:
     def run_adjoint(row: Row) -> None:
         values = workload.values()
         timing = bench.clock(adjoint(workload.geometry, workload.grid, values))
-        fill(row, timing, workload, workload.backward_updates())
+        fill(row, timing, workload, updates=workload.backward_updates())
         if projected:
             row.gap = adjoint_gap(projected[0], values, workload.volume(), timing.result)
 
@@ -241,123 +204,166 @@ def adjoint_gap(projected: Tensor, values: Tensor, volume: Tensor, image: Tensor
 
 
 def whole(bench: Bench, workload: Workload, task: str, tool: str, prepare: Prepare, note: str = "") -> None:
-    """Measure FBP or FDK from line integrals of the ball to its image; a note stands instead of the error."""
+    """Measure FBP or FDK from line integrals of the ball to its image."""
 
     def run(row: Row) -> None:
-        values = (DENSITY * ball_integrals(workload.geometry, 1)).float()
-        timing = bench.clock(prepare(workload.geometry, workload.grid, values))
-        fill(row, timing, workload, workload.backward_updates())
-        row.note = "; ".join(text for text in (workload.note, note) if text)
-        row.error = None if note else percent(timing.result, DENSITY * ball_means(workload.grid))
+        timing = bench.clock(prepare(workload.geometry, workload.grid, workload.ball_values()))
+        fill(row, timing, workload, updates=workload.backward_updates(), note=note)
+        judge(row, timing.result, workload)
 
     bench.add(Row(workload=workload.name, task=task, tool=tool), run)
 
 
-def ball_means(grid: VolumeGrid) -> Tensor:
-    """Draw the ball as means over pixels; in 3-D, where that needs much memory, as values at the voxels' middles."""
-    return ball_on(grid, 4 if grid.shape[0] == 1 else 1)
+def part(bench: Bench, workload: Workload, task: str, prepare: Prepare, *, updates: float = 0) -> None:
+    """Measure a part of raymend's FDK alone."""
+
+    def run(row: Row) -> None:
+        timing = bench.clock(prepare(workload.geometry, workload.grid, workload.values()))
+        fill(row, timing, workload, updates=updates, note="alone")
+
+    bench.add(Row(workload=workload.name, task=task, tool="raymend"), run)
 
 
-def iterated(bench: Bench, workload: Workload, task: str, tool: str, prepare: Prepare) -> None:
+def iterated(
+    bench: Bench, workload: Workload, task: str, tool: str, prepare: Callable[[int], Prepare], count: int
+) -> None:
     """Measure an iterative method, set-up included, per iteration."""
 
     def run(row: Row) -> None:
-        values = (DENSITY * ball_integrals(workload.geometry, 1)).float()
-        timing = bench.clock(prepare(workload.geometry, workload.grid, values))
-        fill(row, timing, workload, per=bench.iterations)
-        row.error = percent(timing.result, DENSITY * ball_means(workload.grid))
-        row.note = f"mean of {bench.iterations} iterations"
+        timing = bench.clock(prepare(count)(workload.geometry, workload.grid, workload.ball_values()))
+        fill(row, timing, workload, per=count, note=f"{count} iterations, set-up included, per iteration")
+        judge(row, timing.result, workload)
 
     bench.add(Row(workload=workload.name, task=f"{task}, an iteration", tool=tool), run)
 
 
 def measure_all(bench: Bench, work: dict[str, Workload]) -> None:
-    count = bench.iterations
-    pair(bench, work["W1"], "raymend", our_forward, our_adjoint)
-    for model in ("line", "strip"):
-        pair(bench, work["W1"], f"ASTRA {model}", peers.astra_forward(model), peers.astra_adjoint(model))
-    if bench.slow:
-        pair(bench, work["W1"], "ASTRA matrix", peers.astra_matrix_forward, peers.astra_matrix_adjoint, ball=False)
-    pair(bench, work["W1"], "RTK Joseph", peers.rtk_forward, peers.rtk_adjoint)
-    pair(bench, work["W2"], "raymend", our_forward, our_adjoint, ball=False)
-    pair(bench, work["W3"], "raymend", our_forward, our_adjoint)
-    pair(bench, work["W3"], "RTK Joseph", peers.rtk_forward, peers.rtk_adjoint)
-    whole(bench, work["W3"], "FDK", "raymend", our_method(recon.fdk))
-    whole(bench, work["W3"], "FDK", "RTK", peers.rtk_fdk)
-    whole(bench, work["W4"], "FBP", "raymend", our_method(recon.fbp))
-    for model in ("line", "strip", "linear"):
-        whole(bench, work["W4"], "FBP", f"ASTRA {model}", peers.astra_fbp(model))
-    off = "no error: its centre lies half a pixel off"
-    whole(bench, work["W4"], "FBP", "scikit-image", peers.skimage_fbp, off)
-    for task, method in (("SIRT", recon.sirt), ("CGLS", recon.cgls)):
-        iterated(bench, work["W1"], task, "raymend", our_iterations(method, count))
-        iterated(bench, work["W1"], task, "ASTRA line", peers.astra_iterations(task, "line", count))
-    for task, note, run in starts(bench):
+    for measure in (measure_fan, measure_stack, measure_cone, measure_parallel):
+        measure(bench, work)
+    for task, note, run in starts.cases(quick=bench.quick):
         bench.add(Row(workload="start", task=task, tool="raymend", note=note), run)
 
 
-FIRST = """
-import recon, torch
-row = recon.Detector(shape=(1, 24), pitch=(1.0, 1.0)), recon.VolumeGrid(shape=(1, 16, 16))
-box = recon.Detector(shape=(16, 24), pitch=(1.0, 1.0)), recon.VolumeGrid(shape=(16, 16, 16))
-for (detector, grid), method in ((row, recon.fbp), (box, recon.fdk)):
-    beam = recon.ConeBeam.circular(8, detector=detector, source_to_axis=100.0, source_to_detector=150.0)
-    projector = recon.Projector(grid=grid, geometry=beam)
-    values = projector @ torch.zeros(grid.shape)
-    projector.T @ values
-    method(recon.Scan(geometry=beam, values=values), grid)
-"""
+def measure_fan(bench: Bench, work: dict[str, Workload]) -> None:
+    fan = work["W1"]
+    pair(bench, fan, "raymend", our_forward, our_adjoint)
+    for model in ("line", "strip"):
+        pair(bench, fan, f"ASTRA {model}", peers.astra_forward(model), peers.astra_adjoint(model))
+    pair(bench, fan, "RTK Joseph", peers.rtk_forward, peers.rtk_adjoint)
+    pair(bench, fan, "diffct Siddon", peers.diffct_forward, peers.diffct_adjoint)
+    for task, method in METHODS.items():
+        iterated(bench, fan, task, "raymend", ours(method), bench.iterations)
+        iterated(bench, fan, task, "ASTRA line", astra(task), bench.peer_iterations)
 
 
-def starts(bench: Bench) -> Iterator[tuple[str, str, Callable[[Row], None]]]:
-    """Yield processes that only import, that compile everything, and that find everything compiled."""
-    with tempfile.TemporaryDirectory(prefix="raymend-bench-") as folder:
-        yield "import recon", "a process, interpreter included", lambda row: process(row, "import recon", {})
-        for task in ("first calls, nothing cached", "first calls, all cached"):
-            note = "fan and cone: forward, adjoint, FBP, FDK; a process, import included"
-            if bench.quick:
-                yield task, "left out by --quick", lambda row: None
-            else:
-                yield task, note, lambda row: process(row, FIRST, {"NUMBA_CACHE_DIR": folder})
+def measure_stack(bench: Bench, work: dict[str, Workload]) -> None:
+    """ASTRA has no stack on the processor: its time for one slice is multiplied."""
+    stack = work["W2"]
+    pair(bench, stack, "raymend", our_forward, our_adjoint, ball=False)
+    one = peers.astra_forward("line"), peers.astra_adjoint("line")
+    pair(bench, stack.slice(), "ASTRA line", *one, ball=False)
+    if bench.slow:
+        matrix = peers.astra_matrix_forward, peers.astra_matrix_adjoint
+        pair(bench, stack, "ASTRA matrix", *matrix, ball=False)
+        pair(bench, work["W1"], "ASTRA matrix", *matrix, ball=False)
+        peers.forget_matrix()
 
 
-def process(row: Row, code: str, environment: dict[str, str]) -> None:
-    before, wall = os.times(), time.perf_counter()
-    found = {**os.environ, **environment, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], env=found, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "the process failed")
-    after = os.times()
-    row.wall = time.perf_counter() - wall
-    row.cpu = after.children_user + after.children_system - before.children_user - before.children_system
+def measure_cone(bench: Bench, work: dict[str, Workload]) -> None:
+    cone = work["W3"]
+    pair(bench, cone, "raymend", our_forward, our_adjoint)
+    pair(bench, cone, "RTK Joseph", peers.rtk_forward, peers.rtk_adjoint)
+    least = work["W3 diffct"]
+    pair(bench, least, "diffct Siddon", peers.diffct_forward, peers.diffct_adjoint)
+    whole(bench, cone, "FDK", "raymend", our_method(recon.fdk))
+    part(bench, cone, "filtering", our_filtering)
+    part(bench, cone, "backprojection", our_backprojection, updates=cone.backward_updates())
+    whole(bench, cone, "FDK", "RTK", peers.rtk_fdk)
+    for task, method in METHODS.items():
+        iterated(bench, work["W3 few"], task, "raymend", ours(method), bench.iterations)
+        iterated(bench, work["W3 few"], task, "RTK Joseph", rtk(task), min(RTK_ITERATIONS, bench.peer_iterations))
 
 
-def main() -> int:
+def measure_parallel(bench: Bench, work: dict[str, Workload]) -> None:
+    parallel = work["W4"]
+    whole(bench, parallel, "FBP", "raymend", our_method(recon.fbp))
+    for model in ("line", "strip", "linear"):
+        whole(bench, parallel, "FBP", f"ASTRA {model}", peers.astra_fbp(model))
+    off = "scanned and judged half a pixel off, where it has its middle"
+    whole(bench, parallel.half_pixel_off(), "FBP", "scikit-image", peers.skimage_fbp, off)
+
+
+METHODS = {"SIRT": recon.sirt, "CGLS": recon.cgls}
+
+
+def ours(method: Callable[..., recon.Solution]) -> Callable[[int], Prepare]:
+    return lambda count: our_iterations(method, count)
+
+
+def astra(task: str) -> Callable[[int], Prepare]:
+    return lambda count: peers.astra_iterations(task, "line", count)
+
+
+def rtk(task: str) -> Callable[[int], Prepare]:
+    return lambda count: peers.rtk_iterations(task, count)
+
+
+def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Times of projectors and methods, beside the peers installed.")
     parser.add_argument("--quick", action="store_true", help="an eighth of the size, once: to see that it runs")
     parser.add_argument("--slow", action="store_true", help="ASTRA's sparse matrix, too: minutes and 9 GB")
-    parser.add_argument("--views", type=int, default=W3_VIEWS, help="views of W3; times are scaled (default: 360)")
+    parser.add_argument("--views", type=int, default=360, help="views of W3; times are scaled (default: 360)")
     parser.add_argument("--repeats", type=int, default=3, help="runs after the first (default: 3)")
-    parser.add_argument("--iterations", type=int, default=5, help="of SIRT and CGLS (default: 5)")
+    parser.add_argument("--iterations", type=int, default=100, help="of SIRT and CGLS (default: 100)")
+    parser.add_argument(
+        "--peer-iterations", type=int, default=10, help="the same for ASTRA, and at most for RTK (default: 10)"
+    )
     parser.add_argument("--threads", type=int, default=table.processors(), help="for all (default: all processors)")
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent, help="folder for the results")
+    parser.add_argument("--output", type=Path, help="folder for the results (default: this; with --quick a new one)")
+    parser.add_argument(
+        "--compare",
+        type=float,
+        nargs="?",
+        const=history.FACTOR,
+        metavar="FACTOR",
+        help=f"measure nothing; name what the last run took longer for than the best (default: {history.FACTOR} times)",
+    )
     arguments = parser.parse_args()
-    if min(arguments.views, arguments.iterations, arguments.threads) < 1 or arguments.repeats < 0:
-        parser.error("views, iterations and threads start at 1, repeats at 0")
-    numba.set_num_threads(arguments.threads)
-    torch.set_num_threads(arguments.threads)
-    peers.set_threads(arguments.threads)
-    arguments.output.mkdir(parents=True, exist_ok=True)
+    if min(arguments.views, arguments.iterations, arguments.peer_iterations, arguments.threads) < 1:
+        parser.error("views, iterations and threads start at 1")
+    if arguments.repeats < 0:
+        parser.error("repeats start at 0")
+    return arguments
+
+
+def main() -> int:
+    arguments = parse()
+    here = Path(__file__).parent
+    if arguments.compare is not None:
+        text, worse = history.report((arguments.output or here) / "history.jsonl", arguments.compare)
+        print(text)
+        return int(worse)
+    output = arguments.output or (Path(tempfile.mkdtemp(prefix="raymend-bench-")) if arguments.quick else here)
+    output.mkdir(parents=True, exist_ok=True)
+    for set_threads in (numba.set_num_threads, torch.set_num_threads, peers.set_threads):
+        set_threads(arguments.threads)
     bench = Bench(
         repeats=1 if arguments.quick else arguments.repeats,
         iterations=2 if arguments.quick else arguments.iterations,
+        peer_iterations=2 if arguments.quick else arguments.peer_iterations,
         quick=arguments.quick,
         slow=arguments.slow,
-        output=arguments.output,
+        output=output,
         machine=table.machine(arguments.threads),
     )
-    measure_all(bench, workloads(arguments.quick, arguments.views))
+    work = workloads(arguments.quick)
+    cone = work["W3"]
+    work["W3"] = cone.few(arguments.views)
+    work["W3 few"] = cone.few(min(FEW_VIEWS, arguments.views), scaled=False)
+    work["W3 diffct"] = cone.few(min(DIFFCT_VIEWS, arguments.views))
+    measure_all(bench, work)
     bench.write(finished=True)
+    print(f"written to {output}\n{history.report(output / 'history.jsonl')[0]}")
     return 0
 
 

@@ -4,6 +4,7 @@ Whatever a toolbox lets one prepare (its arrays, its projector, its sparse matri
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -25,7 +26,7 @@ Geometry = ParallelBeam | ConeBeam
 Work = Callable[[], Tensor]
 Prepare = Callable[[Geometry, VolumeGrid, Tensor], Work]
 
-PACKAGES = ("astra-toolbox", "itk-rtk", "scikit-image")
+PACKAGES = ("astra-toolbox", "itk-rtk", "diffct", "scikit-image")
 
 
 def installed() -> dict[str, str]:
@@ -100,25 +101,47 @@ def _astra(
 
 
 def astra_matrix_forward(geometry: Geometry, grid: VolumeGrid, volume: Tensor) -> Work:
+    """Multiply with ASTRA's line model as a sparse matrix; the slices of a stack are its columns, which is faster."""
     matrix, proj_geom, vol_geom = _matrix(geometry, grid)
-    flat = to_astra_volume(volume, vol_geom).ravel()
-    return lambda: from_astra_values((matrix @ flat).reshape(len(geometry), -1), proj_geom)
+    columns = np.stack([to_astra_volume(one, vol_geom).ravel() for one in _stack(volume)], axis=1)
+
+    def work() -> Tensor:
+        out = (matrix @ columns).T.reshape(-1, len(geometry), geometry.detector.shape[1])
+        return torch.stack([from_astra_values(one, proj_geom) for one in out]).squeeze(0)
+
+    return work
 
 
 def astra_matrix_adjoint(geometry: Geometry, grid: VolumeGrid, values: Tensor) -> Work:
     matrix, proj_geom, vol_geom = _matrix(geometry, grid)
-    flat = to_astra_values(values, proj_geom).ravel()
-    return lambda: from_astra_volume((matrix.T @ flat).reshape(grid.shape[1:]), vol_geom)
+    columns = np.stack([to_astra_values(one, proj_geom).ravel() for one in _stack(values)], axis=1)
+
+    def work() -> Tensor:
+        out = (matrix.T @ columns).T.reshape(-1, *grid.shape[1:])
+        return torch.stack([from_astra_volume(one, vol_geom) for one in out]).squeeze(0)
+
+    return work
 
 
+def _stack(data: Tensor) -> Tensor:
+    return data if data.ndim == 4 else data[None]
+
+
+@lru_cache(maxsize=1)
 def _matrix(geometry: Geometry, grid: VolumeGrid) -> tuple[Any, dict[str, Any], dict[str, Any]]:
-    """Write ASTRA's line model down as a sparse matrix: minutes and gigabytes for W1."""
+    """Write ASTRA's line model down as a sparse matrix: minutes and gigabytes for W1, so the last one is kept."""
     import astra
 
     proj_geom, vol_geom = to_astra(geometry, grid)
     name = "line" if isinstance(geometry, ParallelBeam) else "line_fanflat"
     number = astra.projector.matrix(astra.create_projector(name, proj_geom, vol_geom))
-    return astra.matrix.get(number), proj_geom, vol_geom
+    matrix = astra.matrix.get(number).astype(np.float32)  # computed so by ASTRA, but handed out in float64
+    astra.clear()
+    return matrix, proj_geom, vol_geom
+
+
+def forget_matrix() -> None:
+    _matrix.cache_clear()
 
 
 def clear() -> None:
@@ -163,6 +186,34 @@ def rtk_fdk(geometry: Geometry, grid: VolumeGrid, values: Tensor) -> Work:
     def work() -> Tensor:
         reconstruct = RTK.FDKConeBeamReconstructionFilter[type(data)].New()
         return _from_rtk(_rtk_run(reconstruct, scanner, _rtk_empty(grid), data), grid)
+
+    return work
+
+
+def rtk_iterations(method: str, count: int) -> Prepare:
+    """Return conjugate gradients, or SART with all views in one subset, which is SIRT; both with Joseph's method."""
+    return lambda geometry, grid, values: _rtk_iterations(method, count, geometry, grid, values)
+
+
+def _rtk_iterations(method: str, count: int, geometry: Geometry, grid: VolumeGrid, values: Tensor) -> Work:
+    from itk import RTK
+
+    scanner, step = _rtk_geometry(geometry), geometry.detector.pitch[1]
+    data = _rtk_image(values.numpy(), step)
+
+    def work() -> Tensor:
+        if method == "CGLS":
+            solve = RTK.ConjugateGradientConeBeamReconstructionFilter[type(data)].New()
+            solve.SetInputWeights(_rtk_image(np.ones(geometry.shape, np.float32), step))
+        else:
+            solve = RTK.SARTConeBeamReconstructionFilter[type(data), type(data)].New()
+            solve.SetNumberOfProjectionsPerSubset(len(geometry))
+            solve.SetLambda(1.0)
+        solve.SetNumberOfIterations(count)
+        solve.SetForwardProjectionFilter(solve.ForwardProjectionType_FP_JOSEPH)
+        solve.SetBackProjectionFilter(solve.BackProjectionType_BP_JOSEPH)
+        solve.SetDisableDisplacedDetectorFilter(True)
+        return _from_rtk(_rtk_run(solve, scanner, _rtk_empty(grid), data), grid)
 
     return work
 
@@ -213,6 +264,47 @@ def _to_rtk(volume: Tensor) -> np.ndarray:
 def _from_rtk(volume: Tensor, grid: VolumeGrid) -> Tensor:
     ours = volume.flip(0).permute(1, 0, 2)
     return ours.sum(0, keepdim=True) if grid.shape[0] == 1 else ours
+
+
+def diffct_forward(geometry: Geometry, grid: VolumeGrid, volume: Tensor) -> Work:
+    projector = _diffct(geometry, grid)
+    flat = grid.shape[0] == 1
+    image = volume[0] if flat else volume
+
+    def work() -> Tensor:
+        values: Tensor = projector.project(image)
+        return values[:, None] if flat else values.transpose(1, 2)
+
+    return work
+
+
+def diffct_adjoint(geometry: Geometry, grid: VolumeGrid, values: Tensor) -> Work:
+    projector = _diffct(geometry, grid)
+    flat = grid.shape[0] == 1
+    data = values[:, 0] if flat else values.transpose(1, 2).contiguous()
+
+    def work() -> Tensor:
+        image: Tensor = projector.backproject(data)
+        return image[None] if flat else image
+
+    return work
+
+
+def _diffct(geometry: Geometry, grid: VolumeGrid) -> Any:
+    """Make diffct's projector on the processor, which is torch's; it counts columns before rows and x before y."""
+    import diffct
+
+    if not isinstance(geometry, ConeBeam):
+        raise ValueError("diffct is compared in fan and cone beam only")
+    source, centre, v, u = (vector.flip(1).float() for vector in geometry.rays().unbind(1))
+    v, u = (vector / vector.norm(dim=1, keepdim=True) for vector in (v, u))
+    settings = {"voxel_spacing": grid.spacing[2], "backend": "torch"}
+    (rows, columns), pitch = geometry.detector.shape, geometry.detector.pitch
+    if rows == grid.shape[0] == 1:
+        flat = tuple(vector[:, :2].contiguous() for vector in (source, centre, u))
+        return diffct.Projector(flat, grid.shape[1:], columns, beam="fan", detector_spacing=pitch[1], **settings)
+    shapes = grid.shape, (columns, rows)
+    return diffct.Projector((source, centre, u, v), *shapes, beam="cone", detector_spacing=pitch[::-1], **settings)
 
 
 def skimage_fbp(geometry: Geometry, grid: VolumeGrid, values: Tensor) -> Work:

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import goals
 import peers
 
 from raymend.machine import processors, vector_features
@@ -16,7 +17,20 @@ from recon.kernels.cpu import simd
 
 __all__ = ["append", "line", "machine", "page", "processors", "ratios", "write"]
 
-HEAD = ("workload", "task", "tool", "wall s", "CPU s", "GUPS", "error %", "adjoint gap", "wall ×", "CPU ×", "note")
+HEAD = (
+    "workload",
+    "task",
+    "tool",
+    "wall s",
+    "CPU s",
+    "GUPS",
+    "error %",
+    "PSNR dB",
+    "adjoint gap",
+    "wall ×",
+    "CPU ×",
+    "note",
+)
 TEXT = """# Times
 
 Written by `benchmarks/bench.py`, which says what W1 to W4, updates (GUPS) and the adjoint gap are. Times are the best
@@ -24,8 +38,9 @@ of some repeats, CPU seconds those of all threads. `wall ×` and `CPU ×` are a 
 row: how many times faster raymend is. **Wall ratios hold on a quiet machine, CPU ratios on a loaded one**; the load at
 the start tells which this was. ASTRA's processor code and scikit-image use one thread, whatever is set. Peers are timed
 with their arrays and projectors made, raymend from call to return. Errors are relative root mean square on a smooth
-ball: of projections against exact line integrals, of images against means over the pixels (in 3-D,
-against values at the voxels' middles); after few iterations an image is not expected to be near.
+ball: of projections against exact line integrals, of images against means over the pixels (in 3-D, against values at
+the voxels' middles) wherever all views see them, which leaves out the corners of W4; the PSNR's peak is the ball's.
+After few iterations, or from few views, an image is not expected to be near.
 """
 
 
@@ -72,10 +87,11 @@ def ratios(rows: Sequence[Any]) -> None:
 def line(row: Any) -> str:
     """Write a row as a line of Markdown."""
     numbers = (_number(value) for value in (row.wall, row.cpu, row.gups, row.error))
+    decibels = "" if row.psnr is None else f"{row.psnr:.1f}"
     gap = "" if row.gap is None else f"{row.gap:.0e}"
     times = ("" if value is None else f"{value:.1f}" for value in (row.wall_ratio, row.cpu_ratio))
     note = row.note.replace("|", "/")
-    return "| " + " | ".join((row.workload, row.task, row.tool, *numbers, gap, *times, note)) + " |"
+    return "| " + " | ".join((row.workload, row.task, row.tool, *numbers, decibels, gap, *times, note)) + " |"
 
 
 def _number(value: float | None) -> str:
@@ -93,8 +109,9 @@ def page(rows: Sequence[Any], found: dict[str, Any], *, quick: bool, finished: b
     )
     small = "\nMeasured with `--quick`, at an eighth of the size: these are not results.\n" if quick else ""
     small += "" if finished else "\nThe run did not end: rows are missing.\n"
+    head = [TEXT, about, small, goals.section(rows, found["load"]), "## Rows\n"]
     rules = "| " + " | ".join("---" for _ in HEAD) + " |"
-    return "\n".join([TEXT, about, small, "| " + " | ".join(HEAD) + " |", rules, *map(line, rows), ""])
+    return "\n".join([*head, "| " + " | ".join(HEAD) + " |", rules, *map(line, rows), ""])
 
 
 def write(path: Path, text: str) -> None:

@@ -2,15 +2,15 @@
 
 import math
 
-import numba
-import numpy as np
+from recon.kernels.cpu.compile import inline, kernel
+from recon.kernels.cpu.simd import local_doubles
 
 # Columns of the table of solids: centre, matrix into the own frame, profile, caps, bounding sphere, box, density.
 # 0-2        3-11                       12-15    16-18 19               20-22 23
 RADIUS, BOX, DENSITY = 19, 20, 23
 
 
-@numba.njit(cache=True, error_model="numpy")
+@inline
 def _chord(solid, clips, first, last, pz, py, px, dz, dy, dx):  # type: ignore[no-untyped-def]
     """Intersect one line, given by a point relative to the centre, with one solid; missed if leave <= enter."""
     fz = solid[3] * dz + solid[4] * dy + solid[5] * dx
@@ -72,7 +72,7 @@ def _chord(solid, clips, first, last, pz, py, px, dz, dy, dx):  # type: ignore[n
     return enter, leave
 
 
-@numba.njit(cache=True, error_model="numpy")
+@inline
 def _visible(enter, leave, density, hits, low, high):  # type: ignore[no-untyped-def]
     """Integrate over overlapping intervals, each of which hides those before it."""
     total, covered = 0.0, 0
@@ -94,13 +94,13 @@ def _visible(enter, leave, density, hits, low, high):  # type: ignore[no-untyped
     return total
 
 
-@numba.njit(cache=True, error_model="numpy")
+@inline
 def _integral(table, clips, firsts, near, count, nested, oz, oy, ox, dz, dy, dx, work):  # type: ignore[no-untyped-def]
     """Integrate the attenuation of the solids numbered in near[:count] along one line."""
     square = dz * dz + dy * dy + dx * dx
-    total, hits = 0.0, 0
+    total, hits, room = 0.0, 0, len(work) // 5
     for k in range(count):
-        n = near[k]
+        n = int(near[k])
         solid = table[n]
         rz, ry, rx = solid[0] - oz, solid[1] - oy, solid[2] - ox
         start = (rz * dz + ry * dy + rx * dx) / square
@@ -111,16 +111,23 @@ def _integral(table, clips, firsts, near, count, nested, oz, oy, ox, dz, dy, dx,
         if leave <= enter:
             continue
         if nested:
-            work[0, hits], work[1, hits], work[2, hits] = start + enter, start + leave, solid[DENSITY]
+            work[hits], work[room + hits], work[2 * room + hits] = start + enter, start + leave, solid[DENSITY]
             hits += 1
         else:
             total += solid[DENSITY] * (leave - enter)
     if nested:
-        total = _visible(work[0], work[1], work[2], hits, work[3], work[4])
+        enters, leaves, densities = work[:room], work[room : 2 * room], work[2 * room : 3 * room]
+        total = _visible(enters, leaves, densities, hits, work[3 * room : 4 * room], work[4 * room :])
     return total * math.sqrt(square)
 
 
-@numba.njit(cache=True, error_model="numpy")
+@inline
+def _square(vector):  # type: ignore[no-untyped-def]
+    """Return the squared length of a vector."""
+    return vector[0] * vector[0] + vector[1] * vector[1] + vector[2] * vector[2]
+
+
+@inline
 def _in_sheet(table, near, oz, oy, ox, first, middle, last):  # type: ignore[no-untyped-def]
     """List the solids that the flat sheet of rays of a detector row can touch; all if it is not flat."""
     n = len(table)
@@ -128,12 +135,12 @@ def _in_sheet(table, near, oz, oy, ox, first, middle, last):  # type: ignore[no-
     ny = first[2] * last[0] - first[0] * last[2]
     nx = first[0] * last[1] - first[1] * last[0]
     norm = math.sqrt(nz * nz + ny * ny + nx * nx)
-    size = math.sqrt((first * first).sum() * (last * last).sum())
+    size = math.sqrt(_square(first) * _square(last))
     flat = norm > 1e-6 * size
     if flat:
         nz, ny, nx = nz / norm, ny / norm, nx / norm
         tilt = abs(nz * middle[0] + ny * middle[1] + nx * middle[2])
-        flat = tilt <= 1e-9 * math.sqrt((middle * middle).sum())
+        flat = tilt <= 1e-9 * math.sqrt(_square(middle))
     count = 0
     for k in range(n):
         away = 0.0
@@ -145,90 +152,98 @@ def _in_sheet(table, near, oz, oy, ox, first, middle, last):  # type: ignore[no-
     return count
 
 
-@numba.njit(cache=True, parallel=True, error_model="numpy")
-def project(solids, views, along, bend, parallel, subrays, log, out):  # type: ignore[no-untyped-def]
+@kernel
+def project(job0, job1, space, solids, views, along, bend, parallel, subrays, log, out):  # type: ignore[no-untyped-def]
     """Fill out (view, row, column) with line integrals averaged over the sub-rays of each pixel."""
     table, clips, firsts, nested = solids
     source, centre, v, u, depth = views
     subrows, subcolumns = subrays
     rows, columns = out.shape[1:]
-    for task in numba.prange(len(source) * rows):
+    room, fine, count = len(table) + 1, columns * subcolumns, subrows * subcolumns
+    near, work, values = space[:room], space[room : 6 * room], space[6 * room :]
+    base, origin = local_doubles(3), local_doubles(3)
+    first, middle, last = local_doubles(3), local_doubles(3), local_doubles(3)
+    for task in range(job0, job1):
         view, row = task // rows, task % rows
-        near = np.empty(len(table), np.int64)
-        work = np.empty((5, len(table) + 1))
-        values = np.empty((columns, subrows * subcolumns))
+        s, m, w = source[view], u[view], depth[view]
         for i in range(subrows):
             step = row * subrows + i - (rows * subrows - 1) / 2
-            base = centre[view] + step * v[view]
-            fine = columns * subcolumns
-            ends = np.empty((3, 3))
-            for e in range(3):
-                k = (0, fine // 2, fine - 1)[e]
-                ends[e] = base + along[k] * u[view] + bend[k] * depth[view]
-            if parallel:
-                origin = ends[0].copy()
-                count = _in_sheet(
-                    table, near, origin[0], origin[1], origin[2], ends[2] - ends[0], ends[1] - ends[0], source[view]
-                )
-            else:
-                origin = source[view]
-                count = _in_sheet(
-                    table, near, origin[0], origin[1], origin[2], ends[0] - origin, ends[1] - origin, ends[2] - origin
-                )
+            for axis in range(3):
+                at = centre[view, axis] + step * v[view, axis]
+                end = at + along[0] * m[axis] + bend[0] * w[axis]
+                base[axis] = at
+                origin[axis], first[axis] = (end, s[axis]) if parallel else (s[axis], end - s[axis])
+                middle[axis] = at + along[fine // 2] * m[axis] + bend[fine // 2] * w[axis] - origin[axis]
+                last[axis] = at + along[fine - 1] * m[axis] + bend[fine - 1] * w[axis] - origin[axis]
+            seen = _in_sheet(table, near, origin[0], origin[1], origin[2], first, middle, last)
             for k in range(fine):
-                pz = base[0] + along[k] * u[view, 0] + bend[k] * depth[view, 0]
-                py = base[1] + along[k] * u[view, 1] + bend[k] * depth[view, 1]
-                px = base[2] + along[k] * u[view, 2] + bend[k] * depth[view, 2]
-                sz, sy, sx = source[view, 0], source[view, 1], source[view, 2]
+                pz = base[0] + along[k] * m[0] + bend[k] * w[0]
+                py = base[1] + along[k] * m[1] + bend[k] * w[1]
+                px = base[2] + along[k] * m[2] + bend[k] * w[2]
                 if parallel:
-                    value = _integral(table, clips, firsts, near, count, nested, pz, py, px, sz, sy, sx, work)
+                    value = _integral(table, clips, firsts, near, seen, nested, pz, py, px, s[0], s[1], s[2], work)
                 else:
                     value = _integral(
-                        table, clips, firsts, near, count, nested, sz, sy, sx, pz - sz, py - sy, px - sx, work
+                        table,
+                        clips,
+                        firsts,
+                        near,
+                        seen,
+                        nested,
+                        s[0],
+                        s[1],
+                        s[2],
+                        pz - s[0],
+                        py - s[1],
+                        px - s[2],
+                        work,
                     )
-                values[k // subcolumns, i * subcolumns + k % subcolumns] = value
+                values[k // subcolumns * count + i * subcolumns + k % subcolumns] = value
         for column in range(columns):
-            out[view, row, column] = _mean(values[column], log)
+            out[view, row, column] = _mean(values[column * count : (column + 1) * count], log)
 
 
-@numba.njit(cache=True, error_model="numpy")
+@inline
 def _mean(values, log):  # type: ignore[no-untyped-def]
     """Average line integrals, or the transmissions they stand for."""
+    total, least = 0.0, values[0]
     if log or len(values) == 1:
-        return values.sum() / len(values)
-    least, total = values.min(), 0.0
+        for value in values:
+            total += value
+        return total / len(values)
+    for value in values:
+        least = min(least, value)
     for value in values:
         total += math.exp(least - value)
     return least - math.log(total / len(values))
 
 
-@numba.njit(cache=True, parallel=True, error_model="numpy")
-def rasterise(solids, origin, step, samples, out):  # type: ignore[no-untyped-def]
+@kernel
+def rasterise(job0, job1, plane, solids, origin, step, samples, out):  # type: ignore[no-untyped-def]
     """Fill out (z, y, x) with the mean of samples[0]·samples[1]·samples[2] points per voxel.
 
     `origin` is the first sample, `step` the distance between samples, both (z, y, x) in mm.
     """
     table, clips, firsts, nested = solids
-    depth, height, width = out.shape
     oz, oy, ox = samples
-    for k in numba.prange(depth):
-        plane = np.empty((height * oy, width * ox))
+    height, width = out.shape[1] * oy, out.shape[2] * ox
+    for k in range(job0, job1):
         for i in range(oz):
             z = origin[0] + (k * oz + i) * step[0]
-            plane[:] = 0.0
+            for point in range(height * width):
+                plane[point] = 0.0
             for n in range(len(table)):
                 solid = table[n]
                 if abs(z - solid[0]) <= solid[BOX]:
-                    _paint(plane, solid, clips, firsts[n], firsts[n + 1], nested, z, origin, step)
-            for y in range(height * oy):
-                for x in range(width * ox):
-                    out[k, y // oy, x // ox] += plane[y, x] / (oz * oy * ox)
+                    _paint(plane, height, width, solid, clips, firsts[n], firsts[n + 1], nested, z, origin, step)
+            for y in range(height):
+                for x in range(width):
+                    out[k, y // oy, x // ox] += plane[y * width + x] / (oz * oy * ox)
 
 
-@numba.njit(cache=True, error_model="numpy")
-def _paint(plane, solid, clips, first, last, nested, z, origin, step):  # type: ignore[no-untyped-def]
+@inline
+def _paint(plane, height, width, solid, clips, first, last, nested, z, origin, step):  # type: ignore[no-untyped-def]
     """Paint the samples of one plane that a solid holds, a line of samples at a time."""
-    height, width = plane.shape
     low, high = 0, height
     if solid[BOX + 1] < math.inf:
         low = max(0, math.floor((solid[1] - solid[BOX + 1] - origin[1]) / step[1]))
@@ -242,4 +257,5 @@ def _paint(plane, solid, clips, first, last, nested, z, origin, step):  # type: 
         start = math.ceil(max(0.0, (solid[2] + enter - origin[2]) / step[2]))
         stop = math.floor(min(width - 1.0, (solid[2] + leave - origin[2]) / step[2]))
         for x in range(start, stop + 1):
-            plane[y, x] = solid[DENSITY] if nested else plane[y, x] + solid[DENSITY]
+            at_x = y * width + x
+            plane[at_x] = solid[DENSITY] if nested else plane[at_x] + solid[DENSITY]

@@ -110,7 +110,17 @@ class Phantom:
         views = tuple(part.numpy() for part in (rays.source, rays.centre, rays.v, rays.u, rays.depth))
         out = np.empty(geometry.shape)
         kernel.project(
-            self._tables(), views, rays.along.numpy(), rays.bend.numpy(), rays.parallel, counts, averaging == "log", out
+            geometry.shape[0] * geometry.shape[1],
+            self._tables(),
+            views,
+            rays.along.numpy(),
+            rays.bend.numpy(),
+            rays.parallel,
+            counts,
+            averaging == "log",
+            out,
+            scratch=6 * (len(self.shapes) + 1) + geometry.shape[2] * math.prod(counts),
+            dtype=torch.float64,
         )
         return torch.from_numpy(out).to(dtype)
 
@@ -137,7 +147,8 @@ class Phantom:
         step = np.array(grid.spacing) / samples
         first = np.array(grid.centre) - (np.array(grid.shape) * samples - 1) / 2 * step
         out = np.zeros(grid.shape)
-        kernel.rasterise(self._tables(), first, step, samples, out)
+        points = math.prod(grid.shape[1:]) * math.prod(samples[1:])
+        kernel.rasterise(len(out), self._tables(), first, step, samples, out, scratch=points, dtype=torch.float64)
         return torch.from_numpy(out).to(dtype)
 
     def moved(self, shift: Vector = (0.0, 0.0, 0.0), turn: Vector = (0.0, 0.0, 0.0)) -> Self:

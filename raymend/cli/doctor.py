@@ -63,10 +63,23 @@ def _numba() -> dict[str, Any]:
 
     folder = _cache_folder()
     return {
+        "version": numba.__version__,
         "threads": numba.get_num_threads(),
+        "kernels compiled for": _instruction_set(),
         "cache folder": folder,
         "cache writable": os.access(folder, os.W_OK) if folder else False,
     }
+
+
+def _instruction_set() -> str:
+    """Return the form of the explicit SIMD kernels, or why there is none: the tests below fail then, too."""
+    from recon.errors import CTError
+    from recon.kernels.cpu import simd
+
+    try:
+        return simd.instruction_set()
+    except CTError as reason:
+        return f"none: {reason}"
 
 
 def _cache_folder() -> str:

@@ -10,11 +10,11 @@ import pytest
 
 from recon.errors import ConfigError, ResourceError
 from recon.kernels.cpu import simd
-from recon.kernels.cpu.compile import inline
+from recon.kernels.cpu.compile import kernel
 
 
-@inline
-def arithmetic(a, b, out):
+@kernel
+def arithmetic(job0, job1, a, b, out, ends):
     x, y = simd.load(a, 0), simd.load(b, 0)
     simd.store(out, 0, x + y)
     simd.store(out, 16, x - y)
@@ -27,19 +27,34 @@ def arithmetic(a, b, out):
     whole = simd.truncated(x)
     simd.store(out, 128, simd.as_floats(whole))
     simd.store(out, 144, simd.as_floats(whole - simd.fill_ints(3) + whole))
-    return simd.first(whole), simd.last(whole)
+    ends[0], ends[1] = simd.first(whole), simd.last(whole)
 
 
-@inline
-def picked(array, base, index, shift, out):
+@kernel
+def stacked(job0, job1, scratch, out):
+    """Write to arrays of three kinds and read them back, one of them with lanes."""
+    values, doubles, numbers = simd.local_floats(16), simd.local_doubles(3), simd.local_ints(5)
+    for k in range(16):
+        values[k] = k
+    for k in range(len(doubles)):
+        doubles[k] = k + 0.5
+    for k in range(len(numbers)):
+        numbers[k] = k << 40
+    simd.store(scratch, 0, simd.load(values, 0) + simd.lane_numbers())
+    for k in range(16):
+        out[k] = scratch[k] + doubles[k % 3] + numbers[k % 5]
+
+
+@kernel
+def picked(job0, job1, array, base, index, shift, out):
     """Read with both forms; the indices come as floats."""
     places = simd.truncated(simd.load(index, 0))
     simd.store(out, 0, simd.pick(array, base, places, shift))
     simd.store(out, 16, simd.pick_wide(array, base, places, shift))
 
 
-@inline
-def picked_wide(array, base, index, shift, out):
+@kernel
+def picked_wide(job0, job1, array, base, index, shift, out):
     simd.store(out, 0, simd.pick_wide(array, base, simd.truncated(simd.load(index, 0)), shift))
 
 
@@ -47,12 +62,20 @@ def test_arithmetic_is_that_of_numpy() -> None:
     rng = np.random.default_rng(0)
     a, b = (rng.standard_normal(16).astype(np.float32) * 10 for _ in range(2))
     out = np.full(160, np.nan, np.float32)
-    ends = arithmetic(a, b, out)
+    ends = np.zeros(2)
+    arithmetic(1, a, b, out, ends)
     whole = np.trunc(a)
     ramp = np.float32(2.5) + np.arange(16, dtype=np.float32)
     expected = [a + b, a - b, a * b, a / b, np.minimum(a, b), np.maximum(a, b), abs(a), ramp, whole, 2 * whole - 3]
     np.testing.assert_array_equal(out.reshape(-1, 16), expected)
-    assert ends == (whole[0], whole[-1])
+    assert ends.tolist() == [whole[0], whole[-1]]
+
+
+def test_arrays_on_the_stack_and_in_the_scratch_hold_what_is_written() -> None:
+    out = np.zeros(16)
+    stacked(1, out, scratch=16)
+    k = np.arange(16)
+    assert out.tolist() == (2.0 * k + k % 3 + 0.5 + (k % 5) * 2.0**40).tolist()
 
 
 def check_picks() -> None:
@@ -64,13 +87,13 @@ def check_picks() -> None:
         for base in (0, 7, 64):
             for shift in range(32 - int(places.max())):
                 out = np.full(32, np.nan, np.float32)
-                picked(array, base, places.astype(np.float32), shift, out)
+                picked(1, array, base, places.astype(np.float32), shift, out)
                 np.testing.assert_array_equal(out.reshape(2, 16), [array[base + places.astype(int) + shift]] * 2)
     for step in (2.0, 3.1, 3.9, -2.7, -3.9):
         places = np.floor(np.arange(16) * step)
         places -= places.min()
         out = np.full(16, np.nan, np.float32)
-        picked_wide(array, 33, places.astype(np.float32), 1, out)
+        picked_wide(1, array, 33, places.astype(np.float32), 1, out)
         np.testing.assert_array_equal(out, array[34 + places.astype(int)])
 
 
@@ -123,5 +146,5 @@ def test_compiled_code_is_kept_apart_by_form(monkeypatch: pytest.MonkeyPatch) ->
     keys, names = set(), offered()
     for name in names:
         monkeypatch.setenv("RAYMEND_SIMD", name)
-        keys.add(picked._cache._index_key((), numba.core.registry.cpu_target.target_context.codegen()))
+        keys.add(picked._compiled._cache._index_key((), numba.core.registry.cpu_target.target_context.codegen()))
     assert len(keys) == len(names)

@@ -9,6 +9,7 @@ import pytest
 from raymend.cli.guard import describe
 from recon import errors
 from recon.io import read_scan
+from recon.kernels.cpu import simd
 
 
 def test_unknown_command_suggests(raymend: Any) -> None:
@@ -104,9 +105,19 @@ def test_doctor_is_well(raymend: Any) -> None:
     assert content["ok"]
     assert set(content["packages"]) == {"recon", "phantoms", "restoration", "raymend"}
     assert [test["name"].split()[0] for test in content["tests"]] == ["adjoint", "error", "files:"]
+    assert content["torch"]["threads"] >= 1
+    assert content["numba"]["threads"] >= 1
+    assert content["numba"]["kernels compiled for"] in simd.NAMES
     text = raymend("doctor")
     assert text.code == 0
     assert "all tests passed" in text.out
+    assert f"kernels compiled for  {simd.instruction_set()}\n" in text.out
+
+
+def test_doctor_names_an_instruction_set_that_is_not_there(raymend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAYMEND_SIMD", "avx1024")
+    found = raymend("doctor", "--json")
+    assert found.json["numba"]["kernels compiled for"].startswith("none: RAYMEND_SIMD: expected one of avx512")
 
 
 def test_doctor_notices_a_broken_projector(raymend: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,9 @@ def forward(lines: Lines, volume: Tensor) -> Tensor:
         if applies(lines, volume):
             return fast(lines, volume)
     out = volume.new_empty(len(volume), *lines.shape)
-    joseph.forward_projection(_array(volume), *_arguments(lines), out.numpy())
+    views, rows, _ = lines.shape
+    flat = _array(volume.flatten(1))
+    joseph.forward_projection(views * rows, flat, lines.grid_shape, *_arguments(lines), out.numpy())
     return out
 
 
@@ -39,9 +41,9 @@ def adjoint(lines: Lines, projections: Tensor) -> Tensor:
         if applies(lines, projections):
             return fast(lines, projections)
     out = projections.new_zeros(len(projections), *lines.grid_shape)
-    axis = 0 if lines.grid_shape[0] >= 2 * numba.get_num_threads() else 1
-    slabs = min(lines.grid_shape[axis], _SLABS_PER_THREAD * numba.get_num_threads())
-    joseph.adjoint_projection(_array(projections), *_arguments(lines), slabs, axis, out.numpy())
+    boxes = _boxes(lines.grid_shape)
+    arguments = (_array(projections), *_arguments(lines), lines.grid_shape, boxes, out.flatten(1).numpy())
+    joseph.adjoint_projection(len(out) * len(boxes), *arguments)
     return out
 
 
@@ -49,6 +51,18 @@ def _arguments(lines: Lines) -> tuple[Any, ...]:
     vectors = (lines.source, lines.centre, lines.v, lines.u, lines.depth, lines.along, lines.bend)
     arrays = tuple(np.ascontiguousarray(vector.numpy()) for vector in vectors)
     return *arrays, lines.parallel, np.array(lines.spacing)
+
+
+def _boxes(shape: tuple[int, int, int]) -> Any:
+    """Cut a volume into slabs (slab, axis, first and last + 1), a few for each thread."""
+    threads = numba.get_num_threads()
+    axis = 0 if shape[0] >= 2 * threads else 1
+    slabs = min(shape[axis], _SLABS_PER_THREAD * threads)
+    boxes = np.zeros((slabs, 3, 2), np.int64)
+    boxes[:, :, 1] = shape
+    cuts = np.arange(slabs + 1) * shape[axis] // slabs
+    boxes[:, axis, 0], boxes[:, axis, 1] = cuts[:-1], cuts[1:]
+    return boxes
 
 
 def _array(tensor: Tensor) -> Any:

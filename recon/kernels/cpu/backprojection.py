@@ -16,14 +16,15 @@ def backproject(maps: Maps, values: Tensor) -> Tensor:
         return _steady_backprojection(maps, values.detach())
     if _flat_stack(maps, values):
         return _parallel_backprojection(maps, values.detach())
-    if _flat_fan(maps, values):
+    if _fan(maps, values):
         return _fan_backprojection(maps, values.detach())
     rows, columns = maps.detector_shape
     z, y, x = maps.grid_shape
     padded = torch.nn.functional.pad(values.transpose(2, 3), (1, 1, 1, 1))
     out = values.new_empty(len(values), y, x, z)
     shadow.shadow_backprojection(
-        padded.detach().contiguous().numpy(),
+        len(values) * y,
+        padded.detach().flatten(2).numpy(),
         maps.matrices.contiguous().numpy(),
         maps.arc,
         maps.scale,
@@ -59,20 +60,29 @@ def _parallel_backprojection(maps: Maps, values: Tensor) -> Tensor:
     for side, ordered in enumerate((values, values.flip(3))):
         framed[:, side, :, 1:-1, resample.MARGIN : resample.MARGIN + columns] = ordered
     matrices = maps.matrices / maps.matrices[:, 2:, 3:]
-    shadow.parallel_backprojection(framed.flatten(1).numpy(), matrices.numpy(), rows, columns, out.numpy())
+    jobs = len(values) * maps.grid_shape[0] * -(-maps.grid_shape[1] // shadow.STRIP)
+    shadow.parallel_backprojection(
+        jobs, framed.flatten(1).numpy(), matrices.numpy(), rows, columns, out.numpy(), scratch=_strip(maps)
+    )
     return out
 
 
-def _flat_fan(maps: Maps, values: Tensor) -> bool:
-    """Tell whether one slice is seen by one flat detector row in its plane."""
+def _fan(maps: Maps, values: Tensor) -> bool:
+    """Tell whether one slice is seen by one detector row in its plane, and all of it well ahead of the source."""
     z, y, x = maps.grid_shape
-    corners = torch.tensor([(0, b, c, 1) for b in (0, y - 1) for c in (0, x + 14)], dtype=torch.float64)
-    one = z == 1 and maps.detector_shape[0] == 1 and not maps.arc and values.dtype == torch.float32
-    return (
-        one
-        and bool(((maps.matrices[:, 0] @ corners.T).abs() < 1e-9).all())
-        and bool((maps.matrices[:, 2] @ corners.T > 0).all())
-    )
+    lanes = -(-x // 16) * 16
+    corners = torch.tensor([(0, b, c, 1) for b in (0, y - 1) for c in (0, lanes - 1)], dtype=torch.float64)
+    level = ((maps.matrices[:, 0] @ corners.T).abs() < 1e-9).all() and (maps.shift.abs() < 1e-9).all()
+    if values.dtype != torch.float32 or (z, maps.detector_shape[0]) != (1, 1) or not level:
+        return False
+    if not maps.arc:
+        return bool((maps.matrices[:, 2] @ corners.T > 0).all())
+    # Every line is seen from its middle under 45 degrees to either side: half of it is shorter than the way there.
+    middle = maps.matrices[:, 1:] @ torch.tensor([0, (y - 1) / 2, (lanes - 1) / 2, 1], dtype=torch.float64)
+    half = (maps.matrices[:, 1:, 1] * (y / 2)).norm(dim=1) + (maps.matrices[:, 1:, 2] * (lanes / 2)).norm(
+        dim=1
+    ) * 2**0.5
+    return bool((middle.norm(dim=1) > half).all())
 
 
 def _fan_backprojection(maps: Maps, values: Tensor) -> Tensor:
@@ -80,7 +90,14 @@ def _fan_backprojection(maps: Maps, values: Tensor) -> Tensor:
     framed = torch.nn.functional.pad(values[:, :, 0], (resample.MARGIN, 3 * resample.MARGIN))
     out = values.new_empty(len(values), *maps.grid_shape)
     shadow.fan_backprojection(
-        framed.contiguous().numpy(), maps.matrices.contiguous().numpy(), columns, out[:, 0].numpy()
+        len(values) * -(-maps.grid_shape[1] // shadow.STRIP),
+        framed.contiguous().numpy(),
+        maps.matrices.contiguous().numpy(),
+        maps.arc,
+        maps.scale,
+        columns,
+        out[:, 0].numpy(),
+        scratch=_strip(maps),
     )
     return out
 
@@ -90,7 +107,9 @@ def _steady_backprojection(maps: Maps, values: Tensor) -> Tensor:
     out = values.new_empty(len(values), *maps.grid_shape)
     framed = values.new_zeros(*values.shape[:2], columns + 2, resample.padded(rows))
     framed[:, :, 1:-1, resample.MARGIN : resample.MARGIN + rows] = values.transpose(2, 3)
+    tile = max(4, min(16, int((_TILE_VALUES / maps.grid_shape[0]) ** 0.5)))
     shadow.steady_backprojection(
+        len(values) * -(-maps.grid_shape[1] // tile) * -(-maps.grid_shape[2] // tile),
         framed.flatten(1).numpy(),
         maps.matrices.contiguous().numpy(),
         maps.arc,
@@ -99,7 +118,13 @@ def _steady_backprojection(maps: Maps, values: Tensor) -> Tensor:
         maps.middle,
         rows,
         columns,
-        max(4, min(16, int((_TILE_VALUES / maps.grid_shape[0]) ** 0.5))),
+        tile,
         out.numpy(),
+        scratch=resample.SCRATCH + tile**2 * -(-maps.grid_shape[0] // 32) * 32,
     )
     return out
+
+
+def _strip(maps: Maps) -> int:
+    """Return the floats of working space where lanes run along x."""
+    return resample.SCRATCH + shadow.STRIP * -(-maps.grid_shape[2] // 32) * 32

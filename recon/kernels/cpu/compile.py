@@ -6,14 +6,16 @@ import hashlib
 import os
 import stat
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numba
+import torch
+from numba.core import types
 from numba.core.caching import FunctionCache
 
-from recon.kernels.cpu import simd
+from recon.kernels.cpu import simd, workers
 
 Listener = Callable[[str], None]
 _listeners: list[Listener] = []
@@ -24,18 +26,54 @@ def on_compile(listener: Listener) -> None:
     _listeners.append(listener)
 
 
-def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a parallel kernel on first use; later processes read it from the cache."""
-    return _jit(function, announced=True, parallel=True)
+class Kernel:
+    """A function of (begin, end, ...) that does the jobs numbered from begin to end - 1, compiled on first use.
+
+    Calling it with the number of jobs in place of the two does them all, on several threads. With `scratch`, the
+    function gets an array of so many numbers after them, undefined and its thread's own.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._compiled = _jit(function, announced=True)
+        functools.update_wrapper(self, function)
+
+    @property
+    def stats(self) -> Any:
+        """What numba counts of its cache, and where it is."""
+        return self._compiled.stats
+
+    def __call__(self, jobs: int, *arguments: Any, scratch: int = 0, dtype: torch.dtype = torch.float32) -> None:
+        """Do all jobs."""
+
+        def worker() -> workers.Work:
+            space = (torch.empty(scratch, dtype=dtype).numpy(),) if scratch else ()
+            return lambda begin, end: self._compiled(begin, end, *space, *arguments)
+
+        workers.share(worker, jobs)
+
+
+def kernel(function: Callable[..., Any]) -> Kernel:
+    """Compile a kernel on first use; later processes read it from the cache."""
+    return Kernel(function)
 
 
 def inline(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a helper that kernels call."""
-    return _jit(function, announced=False, inline="never", parallel=False)
+    """Compile a helper that only kernels can call: without a wrapper, a call from Python would crash."""
+    compiled = _jit(function, announced=False, inline="never", no_cpython_wrapper=True)
+
+    def template(arguments: Iterable[Any], named: Any) -> Any:
+        """Take the number 0 for any integer, where numba would compile once more for each number that is passed."""
+        return type(compiled).get_call_template(compiled, tuple(map(types.unliteral, arguments)), named)
+
+    compiled.get_call_template = template
+    result: Callable[..., Any] = compiled
+    return result
 
 
-def _jit(function: Callable[..., Any], *, announced: bool, **options: Any) -> Callable[..., Any]:
-    compiled = numba.njit(nogil=True, error_model="numpy", **options)(function)
+def _jit(function: Callable[..., Any], *, announced: bool, **options: Any) -> Any:
+    """Compile without numba's run-time system: kernels allocate nothing, and counting references costs time."""
+    options |= {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True, "_nrt": False}
+    compiled = numba.njit(**options)(function)
     make: type[_Cache] = _AnnouncedCache if announced else _Cache
     try:
         compiled._cache = make(function)
@@ -43,8 +81,7 @@ def _jit(function: Callable[..., Any], *, announced: bool, **options: Any) -> Ca
         os.environ["NUMBA_CACHE_DIR"] = _private_cache()
         numba.config.reload_config()
         compiled._cache = make(function)
-    result: Callable[..., Any] = compiled
-    return result
+    return compiled
 
 
 class _Cache(FunctionCache):
@@ -67,8 +104,9 @@ class _AnnouncedCache(_Cache):
 
 @functools.cache
 def _toolkit() -> str:
-    """Return a digest of `simd`, which numba does not know to be part of the kernels it is compiled into."""
-    return hashlib.sha256(Path(simd.__file__).read_bytes()).hexdigest()
+    """Return a digest of all kernels: numba looks at a function's own file, not at those of the helpers it calls."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def _private_cache() -> str:

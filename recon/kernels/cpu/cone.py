@@ -4,7 +4,13 @@ Equal to `recon.kernels.reference` to rounding in float32 (DERIVATIONS.md, secti
 share their path in the x-y plane; on each line of voxels they read two columns of voxels, blended, at heights that
 are linear in the row. Volumes are therefore kept (y, x, z), projections (view, column, row). Forward jobs own views,
 adjoint jobs tiles of voxel columns; each visits rays in a fixed order, so that threads change no bit.
+
+Forward with 256³ voxels and 384² pixels, one thread of a Zen 5 with AVX-512: 62 ms to lay out the volume, half of them
+for fresh memory, then 4 ms a view, a fifth of which goes to finding the lines and a quarter to blending columns.
 """
+
+# mypy: disable-error-code="call-arg,var-annotated"
+# Numba passes the first argument of intrinsics, and knows their types.
 
 import math
 from typing import Any
@@ -15,12 +21,14 @@ import torch
 from torch import Tensor
 
 from recon.kernels.cpu.compile import inline, kernel
-from recon.kernels.cpu.resample import BORDER, MARGIN, SCRATCH, add_back, add_lines, aligned, padded
+from recon.kernels.cpu.resample import BORDER, MARGIN, SCRATCH, add_back, add_lines, clear, padded
+from recon.kernels.cpu.simd import local_doubles, local_floats, local_ints
 from recon.kernels.lines import Lines
 
 _TIE = 1 + 1e-9  # as in the twin
 _LEVEL = 1e-7  # voxels by which rows may lean over the whole detector
 _CACHE = 4e5  # bytes of a tile, to leave the second-level cache room for projections
+TILE = 16  # the most columns of voxels on a side of a tile
 _VIEWS = 8  # views that share a tile while it is in the cache
 MAIN, P, DP, Q, DQ, LEAP, DLEAP, FLAT, RISE, DRISE, DY, DX = range(12)  # entries of a ray
 
@@ -86,14 +94,17 @@ def forward(lines: Lines, volume: Tensor) -> Tensor:
     """Integrate volumes (batch, z, y, x) along every ray: (batch, view, row, column)."""
     out = volume.new_empty(len(volume), *lines.shape)
     nz, ny, nx = lines.grid_shape
-    framed = volume.new_zeros(len(volume), ny + 2, nx + 2, padded(nz))
-    framed[:, 1:-1, 1:-1, MARGIN : MARGIN + nz] = volume.detach().permute(0, 2, 3, 1)
-    views, _, columns = lines.shape
+    framed = volume.new_empty(len(volume), ny + 2, nx + 2, padded(nz))
+    frame(len(volume) * (ny + 2), volume.detach().contiguous().numpy(), framed.numpy())
+    views, rows, columns = lines.shape
     threads = numba.get_num_threads()
     together = max(1, min(_VIEWS, len(volume) * views // (2 * threads)))
     jobs = len(volume) * -(-views // together)
     parts = max(1, min(columns // 16, -(-2 * threads // max(1, jobs))))
-    forward_projection(framed.flatten(1).numpy(), *rays(lines), nz, ny, nx, _tile(nz), together, parts, out.numpy())
+    forward_projection(
+        jobs * parts, framed.flatten(1).numpy(), *rays(lines), nz, ny, nx, _tile(nz), together, parts, out.numpy(),
+        scratch=SCRATCH + together * -(-columns // parts) * -(-rows // 32) * 32,
+    )  # fmt: skip
     return out
 
 
@@ -103,8 +114,13 @@ def adjoint(lines: Lines, projections: Tensor) -> Tensor:
     table, views = rays(lines)
     _, rows, columns = lines.shape
     framed = projections.new_empty(len(projections), lines.shape[0], columns, _framed(rows))
-    lay_out(projections.detach().contiguous().numpy(), table, framed.numpy())
-    adjoint_projection(framed.flatten(1).numpy(), table, views, rows, _tile(lines.grid_shape[0]), out.numpy())
+    lay_out(len(out) * len(table), projections.detach().contiguous().numpy(), table, framed.numpy())
+    tile = _tile(lines.grid_shape[0])
+    jobs = len(out) * -(-lines.grid_shape[1] // tile) * -(-lines.grid_shape[2] // tile)
+    column = (lines.grid_shape[0] + 31) & -16
+    adjoint_projection(
+        jobs, framed.flatten(1).numpy(), table, views, rows, tile, out.numpy(), scratch=column * (1 + (tile + 2) ** 2)
+    )
     return out
 
 
@@ -114,7 +130,7 @@ def _framed(rows: int) -> int:
 
 
 def _tile(heights: int) -> int:
-    return max(4, min(16, int(math.sqrt(_CACHE / (4 * padded(heights)))) - 2))
+    return max(4, min(TILE, int(math.sqrt(_CACHE / (4 * padded(heights)))) - 2))
 
 
 @inline
@@ -160,22 +176,40 @@ def steps(ray, begin, end, low, high):
 
 
 @kernel
-def forward_projection(framed, table, views, nz, ny, nx, tile, together, parts, out):
+def frame(job0, job1, volumes, framed):
+    """Turn volumes (batch, z, y, x) into columns (batch, y + 2, x + 2, z) between zeros."""
+    _, nz, ny, nx = volumes.shape
+    length = framed.shape[3]
+    for job in range(job0, job1):
+        item, y = job // (ny + 2), job % (ny + 2) - 1
+        edge = y < 0 or y == ny
+        for x in range(nx + 2):
+            inside = 0 < x <= nx and not edge
+            for z in range(0, MARGIN if inside else length):
+                framed[item, y + 1, x, z] = 0
+            for z in range(MARGIN + nz, length):
+                framed[item, y + 1, x, z] = 0
+        for z0 in range(0, 0 if edge else nz, 16):
+            for z in range(z0, min(nz, z0 + 16)):
+                for x in range(nx):
+                    framed[item, y + 1, x + 1, MARGIN + z] = volumes[item, z, y, x]
+
+
+@kernel
+def forward_projection(job0, job1, space, framed, table, views, nz, ny, nx, tile, together, parts, out):
     """Fill out (batch, view, row, column) from volumes (batch, y + 2, x + 2, z) framed by zeros."""
-    batch, count, rows, columns = out.shape
+    _, count, rows, columns = out.shape
     stride = framed.shape[1] // ((ny + 2) * (nx + 2))
-    blocks, lanes = (count + together - 1) // together, (rows + 15) & -16
-    for job_ in numba.prange(batch * blocks * parts):
-        job = np.int64(job_)
+    blocks, lanes = (count + together - 1) // together, (rows + 31) & -32
+    one, other, start, leap = local_ints(TILE), local_ints(TILE), local_doubles(TILE), local_doubles(TILE)
+    share, other_share = local_floats(TILE), local_floats(TILE)
+    for job in range(job0, job1):
         item, block, part = job // (blocks * parts), job // parts % blocks, job % parts
         first, last = block * together, min(count, (block + 1) * together)
         left, right = columns * part // parts, columns * (part + 1) // parts
         source = framed[item]
-        sums = aligned(together * (right - left) * lanes)
-        scratch = aligned(SCRATCH)
-        one, other = np.empty(tile, np.int64), np.empty(tile, np.int64)
-        share, other_share = np.empty(tile, np.float32), np.empty(tile, np.float32)
-        start, leap = np.empty(tile), np.empty(tile)
+        scratch, sums = space[:SCRATCH], space[SCRATCH : SCRATCH + together * (right - left) * lanes]
+        clear(sums)
         for y0 in range(0, ny + 1, tile):
             for x0 in range(0, nx + 1, tile):
                 y1, x1 = min(ny + 1, y0 + tile), min(nx + 1, x0 + tile)
@@ -223,11 +257,10 @@ def measure(ray, values):
 
 
 @kernel
-def lay_out(projections, table, framed):
+def lay_out(job0, job1, projections, table, framed):
     """Turn projections (batch, view, row, column) into columns between zeros, times the lengths of their rays."""
-    batch, views, rows, columns = projections.shape
-    for job_ in numba.prange(batch * views):
-        job = np.int64(job_)
+    _, views, rows, columns = projections.shape
+    for job in range(job0, job1):
         item, view = job // views, job % views
         for c0 in range(0, columns, 16):
             c1 = min(columns, c0 + 16)
@@ -241,18 +274,18 @@ def lay_out(projections, table, framed):
 
 
 @kernel
-def adjoint_projection(framed, table, views, rows, tile, out):
+def adjoint_projection(job0, job1, space, framed, table, views, rows, tile, out):
     """Fill out (batch, z, y, x) from what `lay_out` gave."""
-    batch, nz, ny, nx = out.shape
+    _, nz, ny, nx = out.shape
     count, columns = table.shape[0], table.shape[1]
     length = framed.shape[1] // (count * columns)
     tiles_y, tiles_x = (ny + tile - 1) // tile, (nx + tile - 1) // tile
     stride, wide = (nz + 31) & -16, tile + 2
-    for job_ in numba.prange(batch * tiles_y * tiles_x):
-        job = np.int64(job_)
+    for job in range(job0, job1):
         item, y0, x0 = job // (tiles_y * tiles_x), job // tiles_x % tiles_y * tile, job % tiles_x * tile
         y1, x1 = min(ny, y0 + tile), min(nx, x0 + tile)
-        sums, line, values = aligned(wide * wide * stride), aligned(stride), framed[item]
+        line, sums, values = space[:stride], space[stride : stride + wide * wide * stride], framed[item]
+        clear(sums)
         for view in range(count):
             a, b = touching(table, views, view, y0 - 1.0, float(y1), x0 - 1.0, float(x1))
             for column in range(a, b):

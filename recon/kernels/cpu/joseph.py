@@ -7,9 +7,6 @@ depend on the number of threads and needs no atomics.
 
 import math
 
-import numba
-import numpy as np
-
 from recon.kernels.cpu.compile import inline, kernel
 
 _TIE = 1 + 1e-9  # rays at 45 degrees take y before x before z whatever the rounding
@@ -219,13 +216,11 @@ def pixel_start(centre, v, row, rows, axis):
 
 
 @kernel
-def forward_projection(volumes, source, centre, v, u, depth, along, bend, parallel, spacing, out):
-    """Fill out (batch, view, row, column) with the line integrals of volumes (batch, z, y, x)."""
-    batch, views, rows, columns = out.shape
-    shape = volumes.shape[1:]
+def forward_projection(job0, job1, flat, shape, source, centre, v, u, depth, along, bend, parallel, spacing, out):
+    """Fill out (batch, view, row, column) with the line integrals of volumes of a shape (z, y, x), each flat."""
+    batch, _, rows, columns = out.shape
     strides = (shape[1] * shape[2], shape[2], 1)
-    flat = volumes.reshape(batch, -1)
-    for job in numba.prange(views * rows):
+    for job in range(job0, job1):
         view, row = job // rows, job % rows
         s, m, w = source[view], u[view], depth[view]
         cz, cy, cx = (
@@ -247,17 +242,17 @@ def forward_projection(volumes, source, centre, v, u, depth, along, bend, parall
 
 
 @kernel
-def adjoint_projection(projections, source, centre, v, u, depth, along, bend, parallel, spacing, slabs, axis, out):
-    """Add projections (batch, view, row, column) to out (batch, z, y, x), with the weights of the forward kernel."""
-    batch, views, rows, columns = projections.shape
-    shape = out.shape[1:]
+def adjoint_projection(
+    job0, job1, projections, source, centre, v, u, depth, along, bend, parallel, spacing, shape, boxes, flat
+):  # fmt: skip
+    """Add projections (batch, view, row, column) to volumes of a shape (z, y, x), each flat: the transpose.
+
+    Each job adds to one of the boxes (box, axis, first and last + 1) that make up the volume.
+    """
+    _, views, rows, columns = projections.shape
     strides = (shape[1] * shape[2], shape[2], 1)
-    flat = out.reshape(batch, -1)
-    for job in numba.prange(batch * slabs):
-        item, slab = job // slabs, job % slabs
-        box = np.zeros((3, 2), np.int64)
-        box[0, 1], box[1, 1], box[2, 1] = shape[0], shape[1], shape[2]
-        box[axis, 0], box[axis, 1] = shape[axis] * slab // slabs, shape[axis] * (slab + 1) // slabs
+    for job in range(job0, job1):
+        item, box = job // len(boxes), boxes[job % len(boxes)]
         for view in range(views):
             s, m, w = source[view], u[view], depth[view]
             for row in range(rows):

@@ -8,12 +8,12 @@ so nothing is added concurrently and the result does not depend on the number of
 
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
 
 from recon.kernels.cpu.compile import inline, kernel
+from recon.kernels.cpu.resample import arc_tangent, clear
 from recon.kernels.cpu.simd import (
     absolute,
     as_floats,
@@ -22,6 +22,7 @@ from recon.kernels.cpu.simd import (
     first,
     lane_numbers,
     load,
+    local_floats,
     maximum,
     minimum,
     pick,
@@ -35,7 +36,6 @@ _LINES = 64  # of the image that all rays of a view cross before going on: they 
 _OWNED = 16  # lines per job of the adjoint
 _MARGIN = 32  # zeros before the rays of a run, in the buffers of the adjoint
 _BEYOND = 96  # and after them
-_ATAN = (0.99999934, -0.33329860, 0.19946559, -0.13908596, 0.09642113, -0.05591121, 0.02186221, -0.00405436)
 
 f32 = np.float32
 
@@ -43,7 +43,10 @@ f32 = np.float32
 def forward(tables: Tables, image: Tensor, out: Tensor) -> None:
     """Fill out (view, column) with the integrals of an image (y, x) along every ray."""
     by_y, by_x = _framed(image), _framed(image.T)
-    project_image(by_y, by_x, *tables.image, tables.first_run, tables.runs, tables.groups, *_rays(tables), out.numpy())
+    project_image(
+        len(out), by_y, by_x, *tables.image, tables.first_run, tables.runs, tables.groups, tables.at, tables.slope,
+        tables.length, out.numpy(), scratch=int(tables.rays_per_view.max()),
+    )  # fmt: skip
 
 
 def adjoint(tables: Tables, values: Tensor, out: Tensor) -> None:
@@ -52,14 +55,11 @@ def adjoint(tables: Tables, values: Tensor, out: Tensor) -> None:
     by_y, by_x = (values.new_empty(lines, -(-pixels // 16) * 16) for lines, pixels in ((ny, nx), (nx, ny)))
     weighted = np.where(tables.length > 0, values.numpy().reshape(-1)[tables.ray] * tables.length, f32(0))
     gather_image(
-        weighted, tables.first_run, tables.runs, tables.at.astype(f32), tables.slope.astype(f32), tables.maps,
-        tables.columns, f32(tables.arc), f32(tables.slack), ny, nx, by_y.numpy().reshape(-1), by_x.numpy().reshape(-1),
+        2 * -(-max(ny, nx) // _OWNED), weighted, tables.first_run, tables.runs, tables.at.astype(f32),
+        tables.slope.astype(f32), tables.maps, tables.columns, f32(tables.arc), f32(tables.slack), ny, nx,
+        by_y.numpy().reshape(-1), by_x.numpy().reshape(-1), scratch=2 * (tables.columns + _MARGIN + _BEYOND + 16),
     )  # fmt: skip
     torch.add(by_y[:, :nx], by_x[:, :ny].T, out=out)
-
-
-def _rays(tables: Tables) -> tuple[Any, ...]:
-    return tables.at, tables.slope, tables.length
 
 
 def _framed(image: Tensor) -> Any:
@@ -165,13 +165,13 @@ def read_group(image, stride, lines, pixels, groups, at, slope, g, begin, end, s
 
 
 @kernel
-def project_image(by_y, by_x, ny, nx, first_run, runs, groups, at, slope, length, out):
+def project_image(job0, job1, total, by_y, by_x, ny, nx, first_run, runs, groups, at, slope, length, out):
     """Fill out (view, column) from an image framed by zeros, once in lines of fixed y and once of fixed x, flat."""
-    views = out.shape[0]
-    for view in numba.prange(views):
+    lanes = local_floats(32)
+    for view in range(job0, job1):
         start = runs[first_run[view], 1]
         stop = runs[first_run[view + 1] - 1, 1] + runs[first_run[view + 1] - 1, 2]
-        total, lanes = np.zeros(stop - start + 16, f32), np.empty(32, f32)
+        clear(total[: stop - start])
         for begin in range(0, max(ny, nx), _LINES):
             for r in range(first_run[view], first_run[view + 1]):
                 image, lines, pixels = (by_y, ny, nx) if runs[r, 0] == 1 else (by_x, nx, ny)
@@ -183,22 +183,6 @@ def project_image(by_y, by_x, ny, nx, first_run, runs, groups, at, slope, length
             for i in range(runs[r, 2]):
                 e = runs[r, 1] + i
                 out[view, runs[r, 3] + runs[r, 4] * i] = total[e - start] * length[e]
-
-
-@inline
-def arc_tangent(x):
-    """Return atan(x) for -1 <= x <= 1, within 1e-7; outside, that of the nearer end."""
-    x = minimum(maximum(x, fill(f32(-1))), fill(f32(1)))
-    y = x * x
-    p = fill(f32(_ATAN[7]))
-    p = p * y + fill(f32(_ATAN[6]))
-    p = p * y + fill(f32(_ATAN[5]))
-    p = p * y + fill(f32(_ATAN[4]))
-    p = p * y + fill(f32(_ATAN[3]))
-    p = p * y + fill(f32(_ATAN[2]))
-    p = p * y + fill(f32(_ATAN[1]))
-    p = p * y + fill(f32(_ATAN[0]))
-    return p * x
 
 
 @inline
@@ -269,18 +253,19 @@ def gather_run(weighted, run, at, slope, maps, columns, arc, slack, lines, pixel
 
 
 @kernel
-def gather_image(weighted, first_run, runs, at, slope, maps, columns, arc, slack, ny, nx, by_y, by_x):
+def gather_image(
+    job0, job1, space, weighted, first_run, runs, at, slope, maps, columns, arc, slack, ny, nx, by_y, by_x
+):
     """Fill an image, in lines of fixed y and in lines of fixed x that the caller adds up, from weighted rays."""
-    jobs = 2 * ((max(ny, nx) + _OWNED - 1) // _OWNED)
-    for job in numba.prange(jobs):
-        main, k0 = 1 - np.int64(job) % 2, np.int64(job) // 2 * _OWNED
+    for job in range(job0, job1):
+        main, k0 = 1 - job % 2, job // 2 * _OWNED
         lines, pixels, image = (ny, nx, by_y) if main == 1 else (nx, ny, by_x)
         k1 = min(lines, k0 + _OWNED)
         stride = (pixels + 15) // 16 * 16
         for i in range(k0 * stride, k1 * stride, 16):
             store(image, i, fill(f32(0)))
-        place = np.zeros(columns + _MARGIN + _BEYOND + 16, f32)
-        value = np.zeros(columns + _MARGIN + _BEYOND + 16, f32)
+        clear(space)
+        place, value = space[: len(space) // 2], space[len(space) // 2 :]
         for view in range(maps.shape[0]):
             for r in range(first_run[view], first_run[view + 1]):
                 if runs[r, 0] == main:

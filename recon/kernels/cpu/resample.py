@@ -20,6 +20,7 @@ from recon.kernels.cpu.simd import (
     first,
     lane_numbers,
     load,
+    local_floats,
     maximum,
     minimum,
     pick,
@@ -30,9 +31,15 @@ from recon.kernels.cpu.simd import (
 
 MARGIN = 16  # zeros before a column that `add_lines` reads; as many follow, shared with the next column
 BORDER = 80  # zeros around a column that `add_back` reads
-SCRATCH = 768  # floats of working space for `add_lines`
+LINES = 16  # the most lines at a time
+_ROWS = 384  # the most sums that lines are blended for at a time: all lines then fit into the nearest cache
+_SPAN = 784  # floats that a line takes of the working space: _ROWS times the steepest slope, and a register's width
+SCRATCH = LINES * _SPAN  # floats of working space for `add_lines`
 _NARROW, _WIDE = 1.9, 3.9  # slopes up to which sixteen places lie within the windows of `pick` and `pick_wide`
-_BLOCK = 128
+_ATAN = (
+    1.0, -0.333332823, 0.199982311, -0.142615773, 0.109402129, -0.0837209527, 0.0574639758, -0.0307178326,
+    0.0106808521, -0.00174372291,
+)  # fmt: skip
 
 
 def padded(size):
@@ -42,10 +49,10 @@ def padded(size):
 
 
 @inline
-def aligned(count):
-    """Return zeros that start on a cache line."""
-    raw = np.zeros(count + 16, np.float32)
-    return raw[(-(raw.ctypes.data // 4)) % 16 :][:count]
+def clear(values):
+    """Set all values to zero."""
+    for i in range(len(values)):
+        values[i] = np.float32(0.0)
 
 
 @inline
@@ -57,19 +64,19 @@ def blend(source, one, other, share, other_share, scratch, at, count):
 
 
 @inline
-def read(scratch, at, t, low, high, total):
-    """Add sixteen interpolated values to a total; places outside [low, high] hold zeros."""
+def read(scratch, at, t, low, high):
+    """Return sixteen interpolated values; places outside [low, high] hold zeros."""
     t = maximum(minimum(t, high), low)
     i = truncated(t)
     f = t - as_floats(i)
     base = first(i)
     i = i - fill_ints(base)
     a = pick(scratch, at + base, i, 0)
-    return f * (pick(scratch, at + base, i, 1) - a) + (total + a)
+    return f * (pick(scratch, at + base, i, 1) - a) + a
 
 
 @inline
-def read_wide(scratch, at, t, low, high, total):
+def read_wide(scratch, at, t, low, high):
     """Do as `read` for places further apart."""
     t = maximum(minimum(t, high), low)
     i = truncated(t)
@@ -77,7 +84,7 @@ def read_wide(scratch, at, t, low, high, total):
     base = first(i)
     i = i - fill_ints(base)
     a = pick_wide(scratch, at + base, i, 0)
-    return f * (pick_wide(scratch, at + base, i, 1) - a) + (total + a)
+    return f * (pick_wide(scratch, at + base, i, 1) - a) + a
 
 
 @inline
@@ -89,45 +96,32 @@ def window(t, reach, size):
 
 
 @inline
-def add_block(source, one, other, share, other_share, start, slope, count, size, sums, at, scratch):
-    """Add every line to sums[at : at + 128]."""
-    a, b, c, d = load(sums, at), load(sums, at + 16), load(sums, at + 32), load(sums, at + 48)
-    e, f, g, h = load(sums, at + 64), load(sums, at + 80), load(sums, at + 96), load(sums, at + 112)
-    half = 0
+def add_rows(source, one, other, share, other_share, start, slope, count, size, sums, begin, end, scratch):
+    """Add at most LINES lines to sums[begin : end], at most _ROWS and an even number of sixteens.
+
+    All are blended before the first is read: a read takes its values from two stores, and must wait until these have
+    left the processor's buffer.
+    """
+    n = 0
+    place, pitch, least, most = local_floats(LINES), local_floats(LINES), local_floats(LINES), local_floats(LINES)
     for k in range(count):
         s = slope[k]
-        t = start[k] + s * at
-        if t + s * 127 <= -1.0 or t >= size:
-            continue
-        begin, needed = window(t, s * 127, size)
-        blend(source, one[k] + begin, other[k] + begin, share[k], other_share[k], scratch, half, needed)
-        low, high = fill(np.float32(-1.0 - begin)), fill(np.float32(size - begin))
-        step = fill(np.float32(16.0 * s))
-        x = fill(np.float32(s)) * lane_numbers() + fill(np.float32(t - begin))
-        a = read(scratch, half, x, low, high, a)
-        x = x + step
-        b = read(scratch, half, x, low, high, b)
-        x = x + step
-        c = read(scratch, half, x, low, high, c)
-        x = x + step
-        d = read(scratch, half, x, low, high, d)
-        x = x + step
-        e = read(scratch, half, x, low, high, e)
-        x = x + step
-        f = read(scratch, half, x, low, high, f)
-        x = x + step
-        g = read(scratch, half, x, low, high, g)
-        x = x + step
-        h = read(scratch, half, x, low, high, h)
-        half = 368 - half  # the processor may blend the next line while it still reads this one
-    store(sums, at, a)
-    store(sums, at + 16, b)
-    store(sums, at + 32, c)
-    store(sums, at + 48, d)
-    store(sums, at + 64, e)
-    store(sums, at + 80, f)
-    store(sums, at + 96, g)
-    store(sums, at + 112, h)
+        t, reach = start[k] + s * begin, s * (end - begin - 1)
+        if t + reach > -1.0 and t < size:
+            left, needed = window(t, reach, size)
+            blend(source, one[k] + left, other[k] + left, share[k], other_share[k], scratch, n * _SPAN, needed)
+            place[n], pitch[n], least[n], most[n] = t - left, s, -1.0 - left, size - left
+            n += 1
+    rows, half, whole = lane_numbers(), fill(np.float32(16.0)), fill(np.float32(32.0))
+    for at in range(begin, end, 32):
+        a, b = load(sums, at), load(sums, at + 16)
+        for k in range(n):
+            p, q, low, high = fill(pitch[k]), fill(place[k]), fill(least[k]), fill(most[k])
+            a = a + read(scratch, k * _SPAN, rows * p + q, low, high)
+            b = b + read(scratch, k * _SPAN, (rows + half) * p + q, low, high)
+        store(sums, at, a)
+        store(sums, at + 16, b)
+        rows = rows + whole
 
 
 @inline
@@ -149,7 +143,7 @@ def add_sixteen(source, one, other, share, other_share, start, slope, count, siz
         blend(source, one[k] + begin, other[k] + begin, share[k], other_share[k], scratch, 0, needed)
         low, high = fill(np.float32(-1.0 - begin)), fill(np.float32(size - begin))
         x = fill(np.float32(s)) * lane_numbers() + fill(np.float32(t - begin))
-        total = read(scratch, 0, x, low, high, total) if s <= _NARROW else read_wide(scratch, 0, x, low, high, total)
+        total = total + (read(scratch, 0, x, low, high) if s <= _NARROW else read_wide(scratch, 0, x, low, high))
     store(sums, at, total)
 
 
@@ -169,18 +163,21 @@ def add_lines(source, one, other, share, other_share, start, slope, count, size,
     """Add `count` lines to sums: line k reads share · source[one + t] + other_share · source[other + t], linearly.
 
     The place of sum m is t = start + slope m with slope > 0. Columns hold `size` values and MARGIN zeros before them.
+    The number of sums is a multiple of 32.
     """
-    steepest = 0.0
+    steepest, low, high = 0.0, float(len(sums)), 0.0
     for k in range(count):
+        inverse = 1.0 / slope[k]
         steepest = max(steepest, slope[k])
-    at = 0
+        low, high = min(low, (-1.0 - start[k]) * inverse), max(high, (size - start[k]) * inverse)
+    begin, end = int(max(low, 0.0)) & -32, min(len(sums), int(high) + 32 & -32)
     if steepest <= _NARROW:
-        while at + _BLOCK <= len(sums):
-            add_block(source, one, other, share, other_share, start, slope, count, size, sums, at, scratch)
-            at += _BLOCK
-    while at < len(sums):
+        for at in range(begin, end, _ROWS):
+            till = min(end, at + _ROWS)
+            add_rows(source, one, other, share, other_share, start, slope, count, size, sums, at, till, scratch)
+        return
+    for at in range(begin, end, 16):
         add_sixteen(source, one, other, share, other_share, start, slope, count, size, sums, at, scratch)
-        at += 16
 
 
 @inline
@@ -256,3 +253,21 @@ def scatter(values, at, rows, start, slope, heights, line, z, end):
                 line[i] += (np.float32(1.0) - f) * values[at + r]
             if i + 1 < heights:
                 line[i + 1] += f * values[at + r]
+
+
+@inline
+def arc_tangent(x):
+    """Return atan(x) for -1 <= x <= 1, within 6e-8 of itself; outside, that of the nearer end."""
+    x = minimum(maximum(x, fill(np.float32(-1.0))), fill(np.float32(1.0)))
+    y = x * x
+    p = fill(np.float32(_ATAN[9]))
+    p = p * y + fill(np.float32(_ATAN[8]))
+    p = p * y + fill(np.float32(_ATAN[7]))
+    p = p * y + fill(np.float32(_ATAN[6]))
+    p = p * y + fill(np.float32(_ATAN[5]))
+    p = p * y + fill(np.float32(_ATAN[4]))
+    p = p * y + fill(np.float32(_ATAN[3]))
+    p = p * y + fill(np.float32(_ATAN[2]))
+    p = p * y + fill(np.float32(_ATAN[1]))
+    p = p * y + fill(np.float32(_ATAN[0]))
+    return p * x

@@ -11,19 +11,22 @@ kernel of their own in float32, `steady_backprojection`, with explicit lanes alo
 
 import math
 
-import numba
 import numpy as np
 
 from recon.kernels.cpu.compile import inline, kernel
-from recon.kernels.cpu.resample import MARGIN, SCRATCH, add_lines, aligned
+from recon.kernels.cpu.resample import MARGIN, SCRATCH, add_lines, arc_tangent, clear
 from recon.kernels.cpu.simd import (
     as_floats,
     fill,
     fill_ints,
     first,
+    lane,
     lane_numbers,
     last,
     load,
+    local_doubles,
+    local_floats,
+    local_ints,
     maximum,
     minimum,
     pick,
@@ -31,6 +34,7 @@ from recon.kernels.cpu.simd import (
     truncated,
 )
 
+STRIP = 16  # lines of pixels per job where lanes run along x
 _VIEWS = 16  # views that a tile of voxel columns reads while both are in the cache
 
 
@@ -86,16 +90,16 @@ def add_column(total, flat, row, slope, share, rows, column_step, weight):
 
 
 @kernel
-def shadow_backprojection(padded, matrices, arc, scale, shift, middle, rows, columns, out):
-    """Fill out (batch, y, x, z) from padded values (batch, view, column + 2, row + 2)."""
-    batch, ny, nx, nz = out.shape
+def shadow_backprojection(job0, job1, padded, matrices, arc, scale, shift, middle, rows, columns, out):
+    """Fill out (batch, y, x, z) from padded values (batch, view, column + 2 · row + 2)."""
+    _, ny, nx, nz = out.shape
     views, step = padded.shape[1], rows + 2
-    flat = padded.reshape(batch, views, -1)
-    for job in numba.prange(batch * ny):
+    for job in range(job0, job1):
         item, y = job // ny, job % ny
-        total = np.empty(nz, out.dtype)
         for x in range(nx):
-            total[:] = 0
+            total = out[item, y, x]
+            for z in range(nz):
+                total[z] = 0
             for view in range(views):
                 steady = matrices[view, 1, 0] == 0.0 and matrices[view, 2, 0] == 0.0
                 row, column, weight = find(matrices, view, 0.0, y, x, arc, scale, shift, middle)
@@ -105,32 +109,30 @@ def shadow_backprojection(padded, matrices, arc, scale, shift, middle, rows, col
                     j, share = place(column, columns)
                     slope = matrices[view, 0, 0] * math.sqrt(weight)
                     if nz == 1:
-                        total[0] += read(flat[item, view, j * step :], row, share, rows, step, weight)
+                        total[0] += read(padded[item, view, j * step :], row, share, rows, step, weight)
                     else:
-                        add_column(total, flat[item, view, j * step :], row, slope, share, rows, step, weight)
+                        add_column(total, padded[item, view, j * step :], row, slope, share, rows, step, weight)
                     continue
                 for z in range(nz):
                     row, column, weight = find(matrices, view, z, y, x, arc, scale, shift, middle)
                     j, share = place(column, columns)
-                    total[z] += read(flat[item, view, j * step :], row, share, rows, step, weight)
-            out[item, y, x] = total
+                    total[z] += read(padded[item, view, j * step :], row, share, rows, step, weight)
 
 
 @kernel
-def steady_backprojection(framed, matrices, arc, scale, shift, middle, rows, columns, tile, out):
+def steady_backprojection(job0, job1, space, framed, matrices, arc, scale, shift, middle, rows, columns, tile, out):
     """Fill out (batch, z, y, x) from views (batch, view · column + 2 · row) framed by zeros, none of which tilts."""
-    batch, nz, ny, nx = out.shape
-    views, lanes = len(matrices), (nz + 15) & -16
+    _, nz, ny, nx = out.shape
+    views, lanes = len(matrices), (nz + 31) & -32
     stride = framed.shape[1] // (views * (columns + 2))
     tiles_y, tiles_x = (ny + tile - 1) // tile, (nx + tile - 1) // tile
-    for job_ in numba.prange(batch * tiles_y * tiles_x):
-        job = np.int64(job_)
+    one, other, start, slope = local_ints(_VIEWS), local_ints(_VIEWS), local_doubles(_VIEWS), local_doubles(_VIEWS)
+    low, high = local_floats(_VIEWS), local_floats(_VIEWS)
+    for job in range(job0, job1):
         item, y0, x0 = job // (tiles_y * tiles_x), job // tiles_x % tiles_y * tile, job % tiles_x * tile
         y1, x1 = min(ny, y0 + tile), min(nx, x0 + tile)
-        sums, scratch, source = aligned(tile * tile * lanes), aligned(SCRATCH), framed[item]
-        one, other = np.empty(_VIEWS, np.int64), np.empty(_VIEWS, np.int64)
-        low, high = np.empty(_VIEWS, np.float32), np.empty(_VIEWS, np.float32)
-        start, slope = np.empty(_VIEWS), np.empty(_VIEWS)
+        scratch, sums, source = space[:SCRATCH], space[SCRATCH : SCRATCH + tile * tile * lanes], framed[item]
+        clear(sums)
         for begin in range(0, views, _VIEWS):
             for y in range(y0, y1):
                 for x in range(x0, x1):
@@ -153,23 +155,22 @@ def steady_backprojection(framed, matrices, arc, scale, shift, middle, rows, col
 
 
 @kernel
-def parallel_backprojection(framed, matrices, rows, columns, out):
+def parallel_backprojection(job0, job1, space, framed, matrices, rows, columns, out):
     """Fill out (batch, z, y, x) from framed rows of parallel views (batch, view · row + 2 · column), lanes along x.
 
     The rows follow once more, columns reversed, so that places always rise with x.
     """
-    batch, nz, ny, nx = out.shape
-    views, lanes = len(matrices), (nx + 15) & -16
+    _, nz, ny, nx = out.shape
+    views, lanes = len(matrices), (nx + 31) & -32
     stride = framed.shape[1] // (2 * views * (rows + 2))
-    strips = (ny + _VIEWS - 1) // _VIEWS
-    for job_ in numba.prange(batch * nz * strips):
-        job = np.int64(job_)
-        item, z, y0 = job // (nz * strips), job // strips % nz, job % strips * _VIEWS
-        y1 = min(ny, y0 + _VIEWS)
-        sums, scratch, source = aligned(_VIEWS * lanes), aligned(SCRATCH), framed[item]
-        one, other = np.empty(_VIEWS, np.int64), np.empty(_VIEWS, np.int64)
-        low, high = np.empty(_VIEWS, np.float32), np.empty(_VIEWS, np.float32)
-        start, slope = np.empty(_VIEWS), np.empty(_VIEWS)
+    strips = (ny + STRIP - 1) // STRIP
+    one, other, start, slope = local_ints(_VIEWS), local_ints(_VIEWS), local_doubles(_VIEWS), local_doubles(_VIEWS)
+    low, high = local_floats(_VIEWS), local_floats(_VIEWS)
+    for job in range(job0, job1):
+        item, z, y0 = job // (nz * strips), job // strips % nz, job % strips * STRIP
+        y1 = min(ny, y0 + STRIP)
+        scratch, sums, source = space[:SCRATCH], space[SCRATCH : SCRATCH + STRIP * lanes], framed[item]
+        clear(sums)
         for begin in range(0, views, _VIEWS):
             for y in range(y0, y1):
                 n = 0
@@ -188,17 +189,16 @@ def parallel_backprojection(framed, matrices, rows, columns, out):
                 at = (y - y0) * lanes
                 add_lines(source, one, other, low, high, start, slope, n, columns, sums[at : at + lanes], scratch)
         for y in range(y0, y1):
-            out[item, z, y] = sums[(y - y0) * lanes : (y - y0) * lanes + nx]
+            for x in range(nx):
+                out[item, z, y, x] = sums[(y - y0) * lanes + x]
 
 
 @inline
-def add_fan(line, b, c, b_step, c_step, columns, sums, x):
-    """Add one view to sixteen pixels: columns, from the middle, are (b + b_step lane) / (c + c_step lane).
+def add_fan(line, t, weight, columns, sums, x, spare):
+    """Add one view, read at sixteen columns t from the middle, to sixteen pixels.
 
     `line` starts MARGIN zeros before the first column, and ends as many after the last.
     """
-    w = fill(np.float32(1.0)) / (fill(np.float32(c)) + fill(np.float32(c_step)) * lane_numbers())
-    t = (fill(np.float32(b)) + fill(np.float32(b_step)) * lane_numbers()) * w
     middle = np.float32((columns - 1) / 2.0)
     edge = fill(middle + np.float32(1.0))
     t = minimum(maximum(t, fill(np.float32(0.0)) - edge), edge)
@@ -206,38 +206,74 @@ def add_fan(line, b, c, b_step, c_step, columns, sums, x):
     i = truncated(t + fill(middle + np.float32(MARGIN)))
     f = t - (as_floats(i) - fill(middle + np.float32(MARGIN)))
     base = min(first(i), last(i))
-    if max(first(i), last(i)) - base < 15:
+    half = max(abs(lane(i, 7) - first(i)), abs(last(i) - lane(i, 8)))
+    if half < 16 and max(first(i), last(i)) - base < 31:
         i = i - fill_ints(base)
         low = pick(line, base, i, 0)
         found = f * (pick(line, base, i, 1) - low) + low
-        store(sums, x, load(sums, x) + found * (w * w))
+        store(sums, x, load(sums, x) + found * weight)
         return
+    store(spare, 0, as_floats(i))
+    store(spare, 16, f)
+    store(spare, 32, weight)
     for k in range(16):
-        weight = np.float32(1.0) / np.float32(c + c_step * k)
-        at = min(max((b + b_step * k) * weight, -middle - 1.0), middle + 1.0) + middle + MARGIN
-        j = int(at)
-        sums[x + k] += (line[j] + np.float32(at - j) * (line[j + 1] - line[j])) * weight * weight
+        j = int(spare[k])
+        sums[x + k] += (line[j] + spare[16 + k] * (line[j + 1] - line[j])) * spare[32 + k]
+
+
+@inline
+def add_flat(line, b, c, b_step, c_step, columns, sums, at, lanes, spare):
+    """Add one flat view to a line of pixels, whose columns from the middle are (b + b_step x) / (c + c_step x)."""
+    for x in range(0, lanes, 16):
+        w = fill(np.float32(c + c_step * x)) + fill(np.float32(c_step)) * lane_numbers()
+        w = fill(np.float32(1.0)) / w
+        t = (fill(np.float32(b + b_step * x)) + fill(np.float32(b_step)) * lane_numbers()) * w
+        add_fan(line, t, w * w, columns, sums, at + x, spare)
+
+
+@inline
+def add_arc(line, b, c, b_step, c_step, scale, columns, sums, at, lanes, spare):
+    """Add one arc view to a line of pixels at angles atan2(b + b_step k, c + c_step k), k pixels from its middle.
+
+    From the middle's angle they differ by atan(k turn / (1 + k stretch)), which is small, so that floats do.
+    """
+    square = b * b + c * c
+    turn, stretch = (b_step * c - c_step * b) / square, (b_step * b + c_step * c) / square
+    bend = (b_step * b_step + c_step * c_step) / square
+    centre = fill(np.float32(math.atan2(b, c) * scale))
+    one, weight = fill(np.float32(1.0)), fill(np.float32(1.0 / square))
+    for x in range(0, lanes, 16):
+        k = fill(np.float32(x - (lanes - 1) / 2.0)) + lane_numbers()
+        along = fill(np.float32(stretch)) * k
+        t = arc_tangent(fill(np.float32(turn)) * k / (one + along)) * fill(np.float32(scale)) + centre
+        w = weight / (one + along + along + fill(np.float32(bend)) * k * k)
+        add_fan(line, t, w, columns, sums, at + x, spare)
 
 
 @kernel
-def fan_backprojection(framed, matrices, columns, out):
-    """Fill out (batch, y, x) from framed flat fan views (batch, view, column), lanes along x."""
-    batch, ny, nx = out.shape
+def fan_backprojection(job0, job1, space, framed, matrices, arc, scale, columns, out):
+    """Fill out (batch, y, x) from framed fan views (batch, view, column) of one row, lanes along x."""
+    _, ny, nx = out.shape
     views, lanes = len(matrices), (nx + 15) & -16
-    strips, middle = (ny + _VIEWS - 1) // _VIEWS, (columns - 1) / 2.0
-    for job_ in numba.prange(batch * strips):
-        job = np.int64(job_)
-        item, y0 = job // strips, job % strips * _VIEWS
-        y1 = min(ny, y0 + _VIEWS)
-        sums = aligned(_VIEWS * lanes)
+    strips, middle = (ny + STRIP - 1) // STRIP, (columns - 1) / 2.0
+    spare = local_floats(48)
+    for job in range(job0, job1):
+        item, y0 = job // strips, job % strips * STRIP
+        y1 = min(ny, y0 + STRIP)
+        sums = space[: STRIP * lanes]
+        clear(sums)
         for view in range(views):
             m, line = matrices[view], framed[item, view]
             for y in range(y0, y1):
-                c = m[2, 1] * y + m[2, 3]
-                b = m[1, 1] * y + m[1, 3] - middle * c
-                b_step, c_step = m[1, 2] - middle * m[2, 2], m[2, 2]
-                for x in range(0, lanes, 16):
-                    at = (y - y0) * lanes + x
-                    add_fan(line, b + b_step * x, c + c_step * x, b_step, c_step, columns, sums, at)
+                b, c, b_step, c_step = m[1, 1] * y + m[1, 3], m[2, 1] * y + m[2, 3], m[1, 2], m[2, 2]
+                at = (y - y0) * lanes
+                if arc:
+                    x = (lanes - 1) / 2.0
+                    add_arc(
+                        line, b + b_step * x, c + c_step * x, b_step, c_step, scale, columns, sums, at, lanes, spare
+                    )
+                else:
+                    add_flat(line, b - middle * c, c, b_step - middle * c_step, c_step, columns, sums, at, lanes, spare)
         for y in range(y0, y1):
-            out[item, y] = sums[(y - y0) * lanes : (y - y0) * lanes + nx]
+            for x in range(nx):
+                out[item, y, x] = sums[(y - y0) * lanes + x]

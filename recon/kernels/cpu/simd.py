@@ -15,9 +15,10 @@ from typing import Any
 import llvmlite.binding as llvm  # type: ignore[import-untyped]
 import numba.extending
 from llvmlite import ir
-from numba.core import codegen, types
+from numba.core import cgutils, codegen, types
 from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
 from numba.extending import lower_builtin, models, register_model
+from numba.np.arrayobj import populate_array
 
 from recon.errors import ConfigError, ResourceError
 
@@ -151,6 +152,31 @@ def fill_ints(typing, value):
     return signature(ints, types.intp), generate
 
 
+def _local(kind: types.Type):
+    """Make an intrinsic that gives an array on the stack, of a number of entries known when it is compiled."""
+
+    @intrinsic(prefer_literal=True)
+    def local(typing, count):
+        if not isinstance(count, types.IntegerLiteral):
+            return None
+        array, length = types.Array(kind, 1, "C"), count.literal_value
+
+        def generate(context, builder, sig, args):
+            entry = context.get_data_type(kind)
+            start = cgutils.alloca_once(builder, ir.ArrayType(entry, length))
+            made, size = context.make_array(array)(context, builder), context.get_abi_sizeof(entry)
+            data = builder.bitcast(start, entry.as_pointer())
+            populate_array(made, data, shape=(_I64(length),), strides=(_I64(size),), itemsize=size, meminfo=None)
+            return made._getvalue()
+
+        return signature(array, count), generate
+
+    return local
+
+
+local_floats, local_doubles, local_ints = _local(types.float32), _local(types.float64), _local(types.int64)
+
+
 @intrinsic
 def lane_numbers(typing):
     """Return 0.0, 1.0, ... 15.0."""
@@ -204,6 +230,12 @@ def first(typing, x):
 def last(typing, x):
     """Return the last lane of ints."""
     return signature(types.intp, ints), lambda context, builder, sig, args: _lane(builder, args[0], LANES - 1)
+
+
+@intrinsic(prefer_literal=True)
+def lane(typing, x, k):
+    """Return lane k of ints, k a number known when it is compiled."""
+    return signature(types.intp, ints, k), lambda context, builder, sig, args: _lane(builder, args[0], k.literal_value)
 
 
 @intrinsic

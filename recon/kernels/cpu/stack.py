@@ -9,12 +9,12 @@ near cache. The tables are those of `plane`, without its demands on order and sp
 import math
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
 
 from recon.kernels.cpu.compile import inline, kernel
+from recon.kernels.cpu.resample import clear
 from recon.kernels.cpu.simd import fill, load, store
 from recon.kernels.cpu.tables import Tables
 
@@ -32,7 +32,10 @@ def forward(tables: Tables, images: Tensor) -> Tensor:
     for part, target in zip(images.split(WIDTH), out.split(WIDTH), strict=True):
         packed = part.new_zeros(*tables.image, _lanes(len(part)))
         packed[..., : len(part)] = part.permute(1, 2, 0)
-        project_stack(packed.numpy().reshape(-1), packed.shape[-1], *_geometry(tables), *tables.image, target.numpy())
+        jobs = -(-len(tables.maps) // _VIEWS)
+        flat, lanes = packed.numpy().reshape(-1), packed.shape[-1]
+        rays = int(np.add.reduceat(tables.rays_per_view, np.arange(0, len(tables.maps), _VIEWS)).max())
+        project_stack(jobs, flat, lanes, *_geometry(tables), *tables.image, target.numpy(), scratch=rays * lanes)
     return out
 
 
@@ -42,8 +45,10 @@ def adjoint(tables: Tables, values: Tensor) -> Tensor:
     for part, target in zip(values.split(WIDTH), out.split(WIDTH), strict=True):
         lanes = _lanes(len(part))
         weighted = torch.zeros(len(tables.ray) * lanes).numpy()
-        pack_values(part.contiguous().numpy().reshape(len(part), -1), tables.ray, tables.length, lanes, weighted)
-        spread_stack(weighted, lanes, *_geometry(tables), target.numpy())
+        flat = part.contiguous().numpy().reshape(len(part), -1)
+        pack_values(len(tables.ray) // 16, flat, tables.ray, tables.length, lanes, weighted)
+        jobs = -(-tables.image[0] // _OWNED) * -(-tables.image[1] // _OWNED)
+        spread_stack(jobs, weighted, lanes, *_geometry(tables), target.numpy(), scratch=_OWNED * _OWNED * lanes)
     return out
 
 
@@ -147,17 +152,17 @@ def spread_ray(values, lanes, image, s, at, slope, middle, begin, end, line_step
 
 @kernel
 def project_stack(
-    image, lanes, first_run, runs, at, slope, length, maps, mapped, columns, arc, slack, ny, nx, out
+    job0, job1, sums, image, lanes, first_run, runs, at, slope, length, maps, mapped, columns, arc, slack, ny, nx, out
 ):  # fmt: skip
     """Fill out (image, view, column) from images that lie side by side, (y, x, lane) flat."""
     images, views = out.shape[0], out.shape[1]
     my, mx = (ny - 1) / 2.0, (nx - 1) / 2.0
-    for job in numba.prange((views + _VIEWS - 1) // _VIEWS):
-        v0 = np.int64(job) * _VIEWS
+    for job in range(job0, job1):
+        v0 = job * _VIEWS
         v1 = min(views, v0 + _VIEWS)
         start = runs[first_run[v0], 1]
         stop = runs[first_run[v1] - 1, 1] + runs[first_run[v1] - 1, 2]
-        sums = np.zeros((stop - start) * lanes, f32)
+        clear(sums[: (stop - start) * lanes])
         for y0 in range(0, ny, _TILE):
             y1 = min(ny, y0 + _TILE)
             for x0 in range(0, nx, _TILE):
@@ -192,10 +197,10 @@ def project_stack(
 
 
 @kernel
-def pack_values(values, ray, length, lanes, out):
+def pack_values(job0, job1, values, ray, length, lanes, out):
     """Set out, (ray, lane) flat and zero, to values (image, ray) in the order of the tables, times their length."""
-    for job in numba.prange(len(ray) // 16):
-        e = np.int64(job) * 16
+    for job in range(job0, job1):
+        e = job * 16
         for item in range(values.shape[0]):
             for i in range(16):
                 if length[e + i] > 0:
@@ -203,15 +208,17 @@ def pack_values(values, ray, length, lanes, out):
 
 
 @kernel
-def spread_stack(weighted, lanes, first_run, runs, at, slope, length, maps, mapped, columns, arc, slack, out):
+def spread_stack(
+    job0, job1, tile, weighted, lanes, first_run, runs, at, slope, length, maps, mapped, columns, arc, slack, out
+):  # fmt: skip
     """Fill images (image, y, x) from weighted values (ray, lane), flat."""
     images, ny, nx = out.shape
     my, mx = (ny - 1) / 2.0, (nx - 1) / 2.0
     across = (nx + _OWNED - 1) // _OWNED
-    for job in numba.prange(across * ((ny + _OWNED - 1) // _OWNED)):
-        top, left = np.int64(job) // across * _OWNED, np.int64(job) % across * _OWNED
+    for job in range(job0, job1):
+        top, left = job // across * _OWNED, job % across * _OWNED
         bottom, right = min(ny, top + _OWNED), min(nx, left + _OWNED)
-        tile = np.zeros(_OWNED * _OWNED * lanes, f32)
+        clear(tile)
         origin = -(top * _OWNED + left) * lanes
         for v0 in range(0, maps.shape[0], _VIEWS):
             for x0 in range(left, right, _TILE):

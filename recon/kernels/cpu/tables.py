@@ -6,6 +6,7 @@ that `at` rises. Every in-plane geometry, flat or curved, fan or parallel, calib
 forward and adjoint read the same one.
 """
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -49,6 +50,11 @@ class Tables:
     slack: float  # rays by which a column found in float32 may be off
     gather: bool  # whether `plane` can gather: no more than _MOST_RAYS rays per pixel, and the maps hold everywhere
     mapped: bool  # whether the maps hold everywhere
+
+    @functools.cached_property
+    def rays_per_view(self) -> Array:
+        """Entries (view,) that each view's runs take up together."""
+        return np.diff(np.append(self.runs[self.first_run[:-1], 1], len(self.at)))
 
 
 def in_plane(lines: Lines) -> bool:
