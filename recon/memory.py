@@ -246,7 +246,7 @@ def even_parts(count: int, size: int) -> list[slice]:
     budget = current()
     most = budget.work // 4
     if size > most and budget.limit is not None and 4 * size > budget.left() + budget.work:
-        least = budget.limit + 4 * size - budget.left() - budget.work
+        least = max(_LIBRARIES, resident()) + 4 * size + _WORK[1]
         raise ResourceError(
             f"memory: {in_words(budget.limit)} is too small for a slice or view of {in_words(size)}, which takes four "
             f"times that; the smallest that works is {in_words(_rounded(least))}"
@@ -293,5 +293,5 @@ def _reserve(handle: int, size: int, name: str, folder: Path) -> None:
 
 def _rounded(size: int) -> int:
     """Round up to a number that is easy to type."""
-    step = 64 << 20
+    step = (64 << 20) if size < 1 << 30 else (256 << 20)
     return -(-size // step) * step

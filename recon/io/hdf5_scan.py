@@ -143,7 +143,7 @@ def _chunks(values: NDArray[Any]) -> tuple[int, ...]:
         one = max(1, values[0].nbytes if values.ndim > 1 else values.itemsize)
         return max(1, min(len(values), _CHUNK // one)), *values.shape[1:]
     row = max(1, values[0, 0].nbytes)
-    rows = max(1, min(values.shape[1], _CHUNK // row))
+    rows = -(-values.shape[1] // -(-values.shape[1] * row // _CHUNK))  # even parts, so that none is padded
     views = max(1, min(len(values), _CHUNK // (row * rows)))
     return views, rows, *values.shape[2:]
 

@@ -18,7 +18,7 @@ import numpy as np
 from torch import Tensor
 
 from recon import checks
-from recon.errors import ConfigError, FormatError, ResourceError
+from recon.errors import ConfigError, FormatError, ResourceError, ShapeError
 from recon.grid import VolumeGrid
 from recon.io.atomic import atomic_write, check_writable, disk_full, sync
 from recon.io.nifti import begin_nifti, zipped
@@ -123,6 +123,10 @@ class SlabWriter:
             ResourceError: the disk is full; what was finished before stays.
         """
         checks.shaped("slab", checks.floating("slab", slab), (len(slab), *self.grid.shape[1:]), "slice, y, x")
+        if not 0 <= first <= first + len(slab) <= self.grid.shape[0]:
+            raise ShapeError(
+                f"slab: expected slices within the grid's {self.grid.shape[0]}, got {first} to {first + len(slab) - 1}"
+            )
         checks.all_finite("slab", slab)
         content = np.ascontiguousarray(slab.detach().cpu().numpy(), dtype="<f4").data
         with self._full_disk_told():
