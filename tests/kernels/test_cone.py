@@ -108,6 +108,18 @@ def test_any_division_of_the_work_gives_the_same(views: int) -> None:
     assert cone.adjoint(rays, projections(rays)[:0]).shape == (0, *rays.grid_shape)
 
 
+def test_tables_are_made_once_and_go_with_their_lines() -> None:
+    rays = table("flat")
+    before = len(cone._plan.plans)
+    cone.forward(rays, torch.zeros(1, *rays.grid_shape))
+    plan = cone._plan(rays)
+    cone.adjoint(rays, projections(rays))
+    assert cone._plan(rays) is plan
+    assert len(cone._plan.plans) == before + 1
+    del rays
+    assert len(cone._plan.plans) == before
+
+
 def digest() -> str:
     """Hash what the path gives for two cases."""
     found = hashlib.sha256()

@@ -44,14 +44,14 @@ def test_double_precision_is_left_to_the_general_kernel() -> None:
 
 def test_tables_are_made_once_and_go_with_their_lines() -> None:
     rays = case("fan, flat")
-    before = len(in_plane._plans)
+    before = len(in_plane._plan.plans)
     cpu.forward(rays, torch.zeros(1, *rays.grid_shape))
     plan = in_plane._plan(rays)
     cpu.adjoint(rays, torch.zeros(1, *rays.shape))
     assert in_plane._plan(rays) is plan
-    assert len(in_plane._plans) == before + 1
+    assert len(in_plane._plan.plans) == before + 1
     del rays
-    assert len(in_plane._plans) == before
+    assert len(in_plane._plan.plans) == before
 
 
 def test_every_way_of_reading_is_tested() -> None:

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from recon.kernels.cpu.compile import inline, kernel
+from recon.kernels.cpu.plans import Kept
 from recon.kernels.cpu.resample import BORDER, MARGIN, SCRATCH, add_back, add_lines, clear, padded
 from recon.kernels.cpu.simd import local_doubles, local_floats, local_ints
 from recon.kernels.lines import Lines
@@ -37,7 +38,20 @@ Array = np.ndarray[Any, Any]
 
 def applies(lines: Lines, tensor: Tensor) -> bool:
     """Tell whether this path takes these rays."""
-    return tensor.dtype == torch.float32 and not lines.parallel and _level(lines) and _ahead(lines) and _shallow(lines)
+    return tensor.dtype == torch.float32 and _plan(lines) is not None
+
+
+@Kept
+def _plan(lines: Lines) -> tuple[Array, Array] | None:
+    """Return the tables of `rays`; None if this path does not take them."""
+    takes = not lines.parallel and _level(lines) and _ahead(lines) and _shallow(lines)
+    return rays(lines) if takes else None
+
+
+def _known(lines: Lines) -> tuple[Array, Array]:
+    plan = _plan(lines)
+    assert plan is not None  # `applies` said so
+    return plan
 
 
 def _level(lines: Lines) -> bool:
@@ -102,7 +116,7 @@ def forward(lines: Lines, volume: Tensor) -> Tensor:
     jobs = len(volume) * -(-views // together)
     parts = max(1, min(columns // 16, -(-2 * threads // max(1, jobs))))
     forward_projection(
-        jobs * parts, framed.flatten(1).numpy(), *rays(lines), nz, ny, nx, _tile(nz), together, parts, out.numpy(),
+        jobs * parts, framed.flatten(1).numpy(), *_known(lines), nz, ny, nx, _tile(nz), together, parts, out.numpy(),
         scratch=SCRATCH + together * -(-columns // parts) * -(-rows // 32) * 32,
     )  # fmt: skip
     return out
@@ -111,7 +125,7 @@ def forward(lines: Lines, volume: Tensor) -> Tensor:
 def adjoint(lines: Lines, projections: Tensor) -> Tensor:
     """Spread projections (batch, view, row, column) back over the voxels with the weights of `forward`."""
     out = projections.new_empty(len(projections), *lines.grid_shape)
-    table, views = rays(lines)
+    table, views = _known(lines)
     _, rows, columns = lines.shape
     framed = projections.new_empty(len(projections), lines.shape[0], columns, _framed(rows))
     lay_out(len(out) * len(table), projections.detach().contiguous().numpy(), table, framed.numpy())

@@ -5,13 +5,13 @@ its rays. So this is done once, on the smaller of volume and projections, and wh
 """
 
 import math
-import weakref
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from recon.kernels.cpu import plane, stack
+from recon.kernels.cpu.plans import Kept
 from recon.kernels.cpu.tables import Tables, in_plane, row_heights, tabulate
 from recon.kernels.lines import Lines
 
@@ -47,9 +47,6 @@ class Plan:
             return rows
         out = rows.new_zeros(len(rows), self.slices, *rows.shape[2:])
         return out.index_add_(1, self.below, rows * self.down).index_add_(1, self.above, rows * self.up)
-
-
-_plans: dict[int, Plan | None] = {}  # by the identity of the lines, for as long as they live
 
 
 def applies(lines: Lines, x: Tensor) -> bool:
@@ -99,14 +96,10 @@ def _known(lines: Lines) -> Plan:
     return plan
 
 
+@Kept
 def _plan(lines: Lines) -> Plan | None:
-    """Return the plan of some lines, made once; None if they are not in plane."""
-    key = id(lines)
-    if key not in _plans:
-        plan = _made(lines) if in_plane(lines) else None
-        weakref.finalize(lines, _plans.pop, key, None)
-        _plans[key] = plan
-    return _plans[key]
+    """Return the plan of some lines; None if they are not in plane."""
+    return _made(lines) if in_plane(lines) else None
 
 
 def _made(lines: Lines) -> Plan:

@@ -30,7 +30,7 @@ def forward(tables: Tables, images: Tensor) -> Tensor:
     """Integrate images (image, y, x) along every ray: (image, view, column)."""
     out = images.new_empty(len(images), len(tables.maps), tables.columns)
     for part, target in zip(images.split(WIDTH), out.split(WIDTH), strict=True):
-        packed = part.new_zeros(*tables.image, _lanes(len(part)))
+        packed = part.new_empty(*tables.image, _lanes(len(part)))  # lanes without an image keep to themselves
         packed[..., : len(part)] = part.permute(1, 2, 0)
         jobs = -(-len(tables.maps) // _VIEWS)
         flat, lanes = packed.numpy().reshape(-1), packed.shape[-1]
@@ -44,7 +44,7 @@ def adjoint(tables: Tables, values: Tensor) -> Tensor:
     out = values.new_empty(len(values), *tables.image)
     for part, target in zip(values.split(WIDTH), out.split(WIDTH), strict=True):
         lanes = _lanes(len(part))
-        weighted = torch.zeros(len(tables.ray) * lanes).numpy()
+        weighted = torch.empty(len(tables.ray) * lanes).numpy()
         flat = part.contiguous().numpy().reshape(len(part), -1)
         pack_values(len(tables.ray) // 16, flat, tables.ray, tables.length, lanes, weighted)
         jobs = -(-tables.image[0] // _OWNED) * -(-tables.image[1] // _OWNED)
@@ -198,13 +198,13 @@ def project_stack(
 
 @kernel
 def pack_values(job0, job1, values, ray, length, lanes, out):
-    """Set out, (ray, lane) flat and zero, to values (image, ray) in the order of the tables, times their length."""
+    """Set out, (ray, lane) flat, to values (image, ray) in the order of the tables, times their length."""
     for job in range(job0, job1):
         e = job * 16
         for item in range(values.shape[0]):
             for i in range(16):
-                if length[e + i] > 0:
-                    out[(e + i) * lanes + item] = values[item, ray[e + i]] * length[e + i]
+                real = length[e + i] > 0
+                out[(e + i) * lanes + item] = values[item, ray[e + i]] * length[e + i] if real else f32(0)
 
 
 @kernel
