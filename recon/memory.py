@@ -38,17 +38,19 @@ _DISK = 0.95  # of what is free on the disk may be filled
 _mapped: "weakref.WeakValueDictionary[int, mmap.mmap]" = weakref.WeakValueDictionary()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Budget:
     """How much memory this process may take, and where the rest goes.
 
     Args:
         limit: bytes for the whole process, or None to refuse what memory cannot hold.
         scratch: the folder of scratch files.
+        reserved: bytes kept for the temporary arrays of one block; it only grows.
     """
 
     limit: int | None = None
     scratch: Path | None = None
+    reserved: int = 0
 
     @property
     def work(self) -> int:
@@ -62,10 +64,10 @@ class Budget:
         if self.limit is None:
             return checks.available_memory()
         release()  # pages of scratch files do not count: the system takes them back when it needs them
-        return self.limit - max(_LIBRARIES, resident()) - 2 * self.work
+        return self.limit - max(_LIBRARIES, resident()) - max(2 * self.work, self.reserved)
 
 
-_current: ContextVar[Budget] = ContextVar("budget", default=Budget())  # noqa: B039 - it is frozen
+_current: ContextVar[Budget] = ContextVar("budget", default=Budget())  # noqa: B039 - what is not limited is not changed
 
 
 def current() -> Budget:
@@ -152,12 +154,24 @@ def zeros(shape: Sequence[int], *, dtype: torch.dtype = torch.float32, name: str
     return empty(shape, dtype=dtype, name=name).zero_()
 
 
-def like(tensor: Tensor, shape: Sequence[int] | None = None) -> Tensor:
-    """Return an `empty` tensor of a tensor's type and, unless another is given, shape; on its device."""
+def like(tensor: Tensor, shape: Sequence[int] | None = None, *, fill: float | None = None) -> Tensor:
+    """Return a tensor of another's type, on its device, placed as `empty` places it.
+
+    Args:
+        tensor: the other.
+        shape: the shape, if it is not the other's.
+        fill: the value of all elements, or None for arbitrary ones.
+    """
     shape = tensor.shape if shape is None else shape
     if tensor.device.type != "cpu":
-        return tensor.new_empty(*shape)
-    return empty(shape, dtype=tensor.dtype)
+        out = tensor.new_empty(*shape)
+        return out if fill is None else out.fill_(fill)
+    out = empty(shape, dtype=tensor.dtype)
+    if fill is not None:
+        for part in parts(out.shape):
+            out[part] = fill
+            release_after(out)
+    return out
 
 
 def release() -> None:
@@ -209,7 +223,7 @@ def blockwise(function: Callable[..., Tensor], *tensors: Tensor, out: Tensor | N
     flat = _flat(target, *tensors)
     for part in parts(flat[0].shape):
         flat[0][part] = function(*(tensor[part] for tensor in flat[1:]))
-        _release_if_large(first)
+        release_after(first)
     return target
 
 
@@ -218,8 +232,22 @@ def total(function: Callable[..., Tensor], *tensors: Tensor) -> float:
     sums, flat = 0.0, _flat(*tensors)
     for part in parts(flat[0].shape):
         sums += float(function(*(tensor[part] for tensor in flat)).sum(dtype=torch.float64))
-        _release_if_large(tensors[0])
+        release_after(tensors[0])
     return sums
+
+
+def ends(tensor: Tensor) -> tuple[float, float]:
+    """Return the least and the largest value."""
+    if tensor.device.type != "cpu":
+        low, high = tensor.aminmax()
+        return float(low), float(high)
+    least, most = math.inf, -math.inf
+    (flat,) = _flat(tensor)
+    for part in parts(flat.shape):
+        low, high = flat[part].aminmax()
+        least, most = min(least, float(low)), max(most, float(high))
+        release_after(tensor)
+    return least, most
 
 
 def _flat(*tensors: Tensor) -> tuple[Tensor, ...]:
@@ -237,26 +265,45 @@ def parts(shape: Sequence[int], most: int = _CHUNK) -> Iterator[tuple[slice, ...
         yield (*head, slice(begin, min(begin + step, count)))
 
 
-def even_parts(count: int, size: int) -> list[slice]:
-    """Cut `count` items of `size` bytes each into parts, as even as can be, of a quarter of a block's bytes.
+def reserve(size: int, what: str) -> None:
+    """Keep room for the temporary arrays of one block, whatever arrays are made from here on.
 
     Raises:
-        ResourceError: a single item does not fit into the budget; with the smallest that works.
+        ResourceError: the budget cannot hold so much; with the smallest that works.
     """
     budget = current()
-    most = budget.work // 4
-    if size > most and budget.limit is not None and 4 * size > budget.left() + budget.work:
-        least = max(_LIBRARIES, resident()) + 4 * size + _WORK[1]
+    if budget.limit is None:
+        return
+    if size > budget.limit - _LIBRARIES:
         raise ResourceError(
-            f"memory: {in_words(budget.limit)} is too small for a slice or view of {in_words(size)}, which takes four "
-            f"times that; the smallest that works is {in_words(_rounded(least))}"
+            f"memory: {in_words(budget.limit)} is too small for {what}; the smallest that works is "
+            f"{in_words(_rounded(_LIBRARIES + size))}"
         )
-    pieces = -(-count // max(1, most // max(1, size)))
+    budget.reserved = max(budget.reserved, size)
+
+
+def even_parts(count: int, size: int, *, extra: int = 0, least: int = 1) -> list[slice]:
+    """Cut `count` items of `size` bytes each into parts, as even as can be, of a quarter of a block's bytes.
+
+    Args:
+        count: number of items.
+        size: bytes of one.
+        extra: bytes that every part takes on top.
+        least: items below which a part is not worth its while.
+
+    Raises:
+        ResourceError: the least does not fit into the budget; with the smallest that works.
+    """
+    least = min(least, count)
+    most = current().work // 4
+    reserve(2 * (extra + least * size) + 2 * most, f"slices or views of {in_words(size)}")
+    pieces = -(-count // max(least, (most - extra) // max(1, size)))
     step = -(-count // pieces)
     return [slice(first, min(first + step, count)) for first in range(0, count, step)]
 
 
-def _release_if_large(tensor: Tensor) -> None:
+def release_after(tensor: Tensor) -> None:
+    """Take the pages of scratch files off this process if a tensor of which some was used is larger than a block."""
     if _mapped and tensor.nbytes > current().work:
         _unmap()
 

@@ -154,6 +154,7 @@ class _Job:
     def run(self, scan: "Scan", grid: "VolumeGrid", settings: "Settings") -> None:
         """Reconstruct, write and report."""
         from raymend import reconstruction
+        from recon import memory
 
         begun = time.perf_counter()
         recipe = None if self.resume else reconstruction.in_slabs(scan, grid, settings, self.output)
@@ -171,7 +172,7 @@ class _Job:
         if recipe is None:
             self._stop_if_interrupted(solution)
             image = self._shown(image, scan)
-            low, high = (float(end) for end in image.aminmax())
+            low, high = memory.ends(image)
             self._write(image, grid)
         self._report((low, high), scan, grid, settings, solution, time.perf_counter() - begun)
 

@@ -107,7 +107,9 @@ def prepare(
     _warn_unseen(geometry, grid)
     if padding == "zero":
         warn_truncation(scan)
-    return Recipe.of(geometry, grid, weights, window=window, cutoff=cutoff, padding=padding, poses=scan.poses)
+    recipe = Recipe.of(geometry, grid, weights, window=window, cutoff=cutoff, padding=padding, poses=scan.poses)
+    recipe.slabs()  # refuses a budget of memory that is too small, before anything is read
+    return recipe
 
 
 def _warn_unseen(geometry: AnyBeam, grid: VolumeGrid) -> None:

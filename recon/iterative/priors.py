@@ -64,6 +64,7 @@ class NeighbourPrior(SmoothTerm):
                 across = near[axis - x.ndim] != slice(None)  # pairs belong to the slab of their nearer end
                 part = x[wide] if across else x[core]
                 total = total + scale * self.potential((part[far] - part[near]) / length).sum(dtype=torch.float64)
+            memory.release_after(x)
         return total
 
     def gradient(self, x: Tensor) -> Tensor:
@@ -101,8 +102,7 @@ class NeighbourPrior(SmoothTerm):
             given = torch.zeros_like(part)
             add(part, given)
             out[core] = given[inner]
-            if out.nbytes > memory.current().work:
-                memory.release()
+            memory.release_after(x)
         return out
 
     def _slab_axis(self, x: Tensor) -> int:

@@ -147,7 +147,7 @@ class LeastSquares(SmoothTerm):
         batch = self.data.shape[: self.data.ndim - len(self.operator.range_shape)]
         shape = (*batch, *self.operator.domain_shape)
         checks.fits_memory("volume", 0 if memory.current().limit else math.prod(shape) * self.data.itemsize)
-        return memory.like(self.data, shape).zero_()
+        return memory.like(self.data, shape, fill=0)
 
     def subset(self, views: slice | Sequence[int]) -> "LeastSquares":
         """Return the same term over some of the views (the first axis of the operator's range)."""
@@ -180,7 +180,7 @@ class LeastSquares(SmoothTerm):
         """Compute the curvature anew, where keeping it would cost too much memory."""
         shape = self.operator.domain_shape
         if _nonnegative(self.operator):
-            return self._swept(self._weighted_views, memory.like(self.data, shape).fill_(1))
+            return self._swept(self._weighted_views, memory.like(self.data, shape, fill=1))
         size = self.operator.norm(iterations=50, dtype=self.data.dtype) * _NORM_MARGIN
         most = 1.0 if self.weights is None else float(self.weights.max())
         return self.data.new_full(shape, most * size**2)
@@ -191,7 +191,7 @@ class LeastSquares(SmoothTerm):
         batch = x.reshape(-1, *shape)
         if not (isinstance(operator, Projector) and operator.in_blocks(batch)):
             return cast(Tensor, operator.T @ function(slice(None), cast(Tensor, operator @ x)))
-        out = memory.like(batch).zero_()
+        out = memory.like(batch, fill=0)
         for cut in operator.blocks.cuts(batch):
             projected = operator.blocks.project(batch, cut)
             values = function(cut[0].views, projected.reshape(*x.shape[: -len(shape)], *projected.shape[1:]))
@@ -268,13 +268,13 @@ def ray_weights(operator: LinearOperator, like: Tensor) -> Tensor:
         Gilbert 1972, Journal of Theoretical Biology 36(1): 105-117; Andersen and Kak 1984, Ultrasonic Imaging 6(1).
     """
     with torch.no_grad():
-        lengths = cast(Tensor, operator @ memory.like(like, operator.domain_shape).fill_(1))
+        lengths = cast(Tensor, operator @ memory.like(like, operator.domain_shape, fill=1))
     return safe_inverse(lengths, floor=_GRAZING)
 
 
 def safe_inverse(values: Tensor, *, floor: float = 1e-6) -> Tensor:
     """Return one over the values, and 0 where they do not exceed `floor` times the largest."""
-    least = floor * float(values.amax().clamp(min=0))
+    least = floor * max(memory.ends(values)[1], 0)
     return memory.blockwise(lambda part: inverse_above(part, least), values)
 
 
@@ -291,7 +291,7 @@ def _checked_weights(weights: Tensor, data: Tensor) -> Tensor:
         raise ShapeError(
             f"weights: expected a shape that broadcasts to the data's {tuple(data.shape)}, got {tuple(weights.shape)}"
         ) from None
-    if float(weights.amin()) < 0:
+    if memory.ends(weights)[0] < 0:
         raise ShapeError(f"weights: expected inverse variances of 0 or more, got {float(weights.min())}")
     return weights.to(data)
 

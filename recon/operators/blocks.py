@@ -14,6 +14,7 @@ from recon import kernels, memory
 from recon.kernels.lines import Lines
 from recon.kernels.maps import Maps
 
+_FRAME = 48  # slices that a kernel adds to those it lays out, at the most
 _TABLE = 96  # bytes per ray of what the kernels tabulate, at the most
 
 
@@ -47,7 +48,7 @@ class Blocks:
 
     def adjoint(self, projections: Tensor) -> Tensor:
         """Spread projections (batch, view, row, column) back over the voxels with the weights of `forward`."""
-        out = memory.like(projections, (len(projections), *self.lines.grid_shape)).zero_()
+        out = memory.like(projections, (len(projections), *self.lines.grid_shape), fill=0)
         for cut in self.cuts(projections):
             self.spread(projections[:, cut[0].views], cut, out)
         return out
@@ -71,13 +72,21 @@ class Blocks:
 
     def cuts(self, like: Tensor) -> Iterator[list[Block]]:
         """Yield, per block of views, the slabs that its rays cross, for tensors of a batch and type."""
-        size, (_, y, x) = len(like) * like.itemsize, self.lines.grid_shape
-        slabs = memory.even_parts(self.lines.grid_shape[0], size * y * x)
+        size = len(like) * like.itemsize
+        slabs = self._slabs(size)
         rows = [self._rows(slices) for slices in slabs]
         seen = [(part, slices) for part, slices in zip(rows, slabs, strict=True) if part.start < part.stop]
         seen = seen or [(slice(0, 1), slice(0, 1))]
         for views in memory.even_parts(self.lines.shape[0], size * self.lines.rows * self.lines.shape[2]):
             yield [Block(views, *part) for part in seen]
+
+    def reserve(self) -> None:
+        """Keep room for one block, before arrays take it."""
+        self._slabs(4)
+
+    def _slabs(self, size: int) -> list[slice]:
+        count, y, x = self.lines.grid_shape
+        return memory.even_parts(count, size * y * x, extra=_FRAME * size * y * x, least=_FRAME // 3)
 
     def _rows(self, slices: slice) -> slice:
         first, last = self.maps.rows_seen(slices)

@@ -50,6 +50,8 @@ class Projector(LinearOperator):
         self.poses = None if poses is None else check_poses(poses, len(geometry))
         self._lines: Lines | None = None
         self._blocks: Blocks | None = None
+        if memory.current().limit is not None:
+            self.blocks.reserve()
 
     @classmethod
     def of(cls, scan: Scan, grid: VolumeGrid) -> "Projector":

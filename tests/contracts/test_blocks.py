@@ -12,7 +12,7 @@ from recon.analytic.fbp import prepare
 from tests.contracts.geometries import CASES, Case
 
 
-def singly(count: int, size: int) -> list[slice]:
+def singly(count: int, size: int, **_: int) -> list[slice]:
     return [slice(i, i + 1) for i in range(count)]
 
 

@@ -52,7 +52,7 @@ def test_an_iteration_in_blocks_gives_the_same_image(
     scan = scan_of(geometry, weights=weights)
     whole: Solution = METHODS[name](scan)
     monkeypatch.setattr(
-        memory, "even_parts", lambda count, size: [slice(i, min(i + 2, count)) for i in range(0, count, 2)]
+        memory, "even_parts", lambda count, size, **_: [slice(i, min(i + 2, count)) for i in range(0, count, 2)]
     )
     monkeypatch.setattr(memory.Budget, "work", property(lambda budget: 1))
     with memory.limit("64GiB", scratch=tmp_path):

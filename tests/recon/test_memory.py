@@ -127,7 +127,7 @@ def test_parts_are_even_and_cover_everything(count: int, size: int) -> None:
 def test_a_slice_beyond_the_budget_names_the_smallest_that_works(tmp_path: Path) -> None:
     with (
         memory.limit("2GiB", scratch=tmp_path),
-        pytest.raises(ResourceError, match=r"2 GiB is too small for a slice or view of 1 GiB.*works is .* GiB") as no,
+        pytest.raises(ResourceError, match=r"2 GiB is too small for slices or views of 1 GiB.*works is .* GiB") as no,
     ):
         memory.even_parts(3, 1 << 30)
     least = str(no.value).split("works is ")[1]

@@ -132,7 +132,7 @@ def combined(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
 def gradient_sum(parts: Sequence[tuple[Tensor, Tensor]], like: Tensor) -> tuple[float, Tensor]:
     """Add up values and gradients."""
     if not parts:
-        return 0.0, memory.like(like).zero_()
+        return 0.0, memory.like(like, fill=0)
     slope = parts[0][1]
     for _, other in parts[1:]:
         slope = combined(torch.add, slope, other)
@@ -144,7 +144,7 @@ def scaled_step(image: Tensor, gradient: Tensor, curvature: Tensor, length: floa
 
     Where the curvature is (next to) nothing, the image stays.
     """
-    least = _FLAT * float(curvature.amax().clamp(min=0))
+    least = _FLAT * max(memory.ends(curvature)[1], 0)
 
     def moved(x: Tensor, slope: Tensor, bend: Tensor) -> Tensor:
         return box.prox(x - length * inverse_above(bend, least) * slope, 1.0)

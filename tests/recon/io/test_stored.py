@@ -20,7 +20,7 @@ GEOMETRY = ConeBeam.circular(16, detector=Detector(shape=(9, 30)), source_to_axi
 def stored(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Scan], Scan]:
     """Write a scan and read it within a budget of memory whose blocks are small."""
     monkeypatch.setattr(memory.Budget, "work", property(lambda budget: 1))
-    monkeypatch.setattr(memory, "even_parts", lambda count, _: [slice(i, i + 1) for i in range(count)])
+    monkeypatch.setattr(memory, "even_parts", lambda count, _, **__: [slice(i, i + 1) for i in range(count)])
 
     def through(scan: Scan) -> Scan:
         write_scan(tmp_path / "scan.h5", scan)
