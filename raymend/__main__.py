@@ -1,5 +1,7 @@
 """The command `raymend`; `python -m raymend` is the same."""
 
+import atexit
+import gc
 from typing import Annotated
 
 import typer
@@ -45,6 +47,7 @@ def about(
 
 def main() -> None:
     """Run the command line."""
+    atexit.register(gc.freeze)  # a process that ends need not look for garbage: half a second of every command
     app(prog_name="raymend")
 
 

@@ -265,6 +265,16 @@ def parts(shape: Sequence[int], most: int = _CHUNK) -> Iterator[tuple[slice, ...
         yield (*head, slice(begin, min(begin + step, count)))
 
 
+def check_room(name: str, size: int) -> None:
+    """Refuse an array of `size` bytes that memory cannot hold; within a budget it may lie on the disk.
+
+    Raises:
+        ResourceError: more than can be taken; with both numbers.
+    """
+    if current().limit is None:
+        checks.fits_memory(name, size)
+
+
 def reserve(size: int, what: str) -> None:
     """Keep room for the temporary arrays of one block, whatever arrays are made from here on.
 

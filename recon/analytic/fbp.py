@@ -1,11 +1,12 @@
 """Filtered backprojection: parallel and fan (`fbp`), circular cone (`fdk`), in 1/mm whatever the sampling."""
 
+import math
 import warnings
 
 import torch
 from torch import Tensor
 
-from recon import checks
+from recon import checks, memory
 from recon.analytic.filters import WINDOWS
 from recon.analytic.recipe import Advance, AnyBeam, Recipe
 from recon.analytic.truncation import warn_truncation
@@ -102,6 +103,7 @@ def prepare(
     checks.choice("padding", padding, PADDINGS)
     geometry = _supported(scan.geometry)
     geometry.check_grid(grid)
+    memory.check_room("volume", math.prod(grid.shape) * scan.dtype.itemsize)
     weights = redundancy(geometry, limited_angle=limited_angle)
     _warn_order(geometry)
     _warn_unseen(geometry, grid)

@@ -146,7 +146,7 @@ class LeastSquares(SmoothTerm):
         """Return an image of zeros that fits the operator and the data's batch axes, dtype and device."""
         batch = self.data.shape[: self.data.ndim - len(self.operator.range_shape)]
         shape = (*batch, *self.operator.domain_shape)
-        checks.fits_memory("volume", 0 if memory.current().limit else math.prod(shape) * self.data.itemsize)
+        memory.check_room("volume", math.prod(shape) * self.data.itemsize)
         return memory.like(self.data, shape, fill=0)
 
     def subset(self, views: slice | Sequence[int]) -> "LeastSquares":

@@ -31,6 +31,10 @@ def share(worker: Callable[[], Work], jobs: int) -> None:
     helpers = [_pool(threads - 1).submit(take_turns) for _ in range(threads - 1)]
     try:
         take_turns()
+    except BaseException:
+        for _ in begins:  # nothing is left for the helpers: an interrupt does not wait for all jobs
+            pass
+        raise
     finally:
         for helper in [helper for helper in helpers if not helper.cancel()]:
             helper.result()
