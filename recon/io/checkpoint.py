@@ -3,14 +3,17 @@
 import hashlib
 import json
 import os
+import struct
 from collections.abc import Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from recon import memory
 from recon.errors import CheckpointError, CTError, FormatError, Status
 from recon.io.atomic import atomic_write
 from recon.io.limits import regular_file
@@ -18,6 +21,7 @@ from recon.iterative.solve import Solution
 from recon.iterative.solvers import SOLVERS, Solver
 
 _FORMAT = "raymend-checkpoint 1"
+_KINDS = {torch.float32: "F32", torch.float64: "F64"}
 
 
 def save_checkpoint(path: "str | os.PathLike[str]", solution: Solution) -> None:
@@ -32,7 +36,7 @@ def save_checkpoint(path: "str | os.PathLike[str]", solution: Solution) -> None:
         ResourceError: the disk is full.
     """
     tensors, numbers = solution.state.parts()
-    stored = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     about = {
         "solver": type(solution.solver).__name__,
         "settings": {f.name: getattr(solution.solver, f.name) for f in fields(solution.solver)},  # type: ignore[arg-type]
@@ -44,7 +48,7 @@ def save_checkpoint(path: "str | os.PathLike[str]", solution: Solution) -> None:
     }
     text = json.dumps(about, sort_keys=True)
     with atomic_write(path) as temporary:
-        save_file(stored, temporary, {"format": _FORMAT, "about": text, "sha256": _digest(stored, text)})
+        _write(temporary, stored, {"format": _FORMAT, "about": text, "sha256": _digest(stored, text)})
 
 
 def load_checkpoint(path: "str | os.PathLike[str]", *, device: str = "cpu") -> Solution:
@@ -78,6 +82,37 @@ def load_checkpoint(path: "str | os.PathLike[str]", *, device: str = "cpu") -> S
         raise CheckpointError(f"{name}: expected a solution, but {error!r} does not fit; start anew") from error
 
 
+def _write(path: Path, tensors: Mapping[str, Tensor], labels: Mapping[str, str]) -> None:
+    """Write a safetensors file piece by piece; the library's own writer copies every tensor."""
+    head: dict[str, Any] = {"__metadata__": dict(labels)}
+    end = 0
+    for name, tensor in tensors.items():
+        begin, end = end, end + tensor.nbytes
+        head[name] = {"dtype": _KINDS[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
+    text = json.dumps(head).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for tensor in tensors.values():
+            file.write(tensor.numpy().data)
+            memory.release()
+
+
+def _tensor(file: Any, name: str) -> Tensor:
+    """Read a tensor to where the budget of memory has room for it."""
+    stored = file.get_slice(name)
+    shape = stored.get_shape()
+    if not shape:
+        whole: Tensor = file.get_tensor(name)
+        return whole
+    kinds = {text: kind for kind, text in _KINDS.items()}
+    out = memory.empty(shape, dtype=kinds[stored.get_dtype()], name=name)
+    for part in memory.parts(shape):
+        out[part] = stored[part]
+        memory.release_after(out)
+    return out
+
+
 def _read(name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the tensors and the rest, if they are what was written."""
     try:
@@ -85,9 +120,9 @@ def _read(name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
             labels = file.metadata() or {}
             if labels.get("format") != _FORMAT:
                 raise CheckpointError(f"{name}: expected {_FORMAT!r}, got {labels.get('format')!r}; start anew")
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            tensors = {key: _tensor(file, key) for key in file.keys()}  # noqa: SIM118
         about = json.loads(labels.get("about", ""))
-    except (SafetensorError, FormatError, OSError, ValueError) as error:
+    except (SafetensorError, FormatError, OSError, ValueError, KeyError) as error:
         if isinstance(error, CheckpointError):
             raise
         raise CheckpointError(f"{name}: expected a checkpoint, but it cannot be read ({error}); start anew") from error

@@ -172,6 +172,22 @@ def test_state_goes_on_where_it_was(raymend: Any, scan_file: Path, tmp_path: Pat
     assert not (tmp_path / "c.npy").exists()
 
 
+def test_state_is_kept_while_an_iteration_runs(
+    raymend: Any, scan_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from raymend.cli import reconstruct as command
+    from recon.io.checkpoint import load_checkpoint
+
+    monkeypatch.setattr(command, "_KEEP_EVERY", 0.0)
+    common = ("reconstruct", scan_file, "--method", "sirt", "--shape", "1,24,24", "--spacing", "2.5")
+    state = tmp_path / "state"
+    assert raymend(*common, "-o", tmp_path / "a.npy", "--iterations", 4, "--state", state).code == 0
+    assert load_checkpoint(state).iterations == 4
+    assert raymend(*common, "-o", tmp_path / "b.npy", "--iterations", 7, "--resume", state).code == 0
+    assert raymend(*common, "-o", tmp_path / "c.npy", "--iterations", 7).code == 0
+    assert (tmp_path / "b.npy").read_bytes() == (tmp_path / "c.npy").read_bytes()
+
+
 BAD: list[tuple[str, tuple[object, ...], int, str]] = [
     ("method", ("--method", "fpb"), 2, "expected one of fbp, fdk"),
     ("window", ("--window", "hannn"), 2, "ram-lak, shepp-logan"),

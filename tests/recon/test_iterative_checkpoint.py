@@ -117,7 +117,7 @@ def test_a_write_that_fails_leaves_the_old_file(stored, monkeypatch):
     def full(*_args, **_settings):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("recon.io.checkpoint.save_file", full)
+    monkeypatch.setattr("recon.io.checkpoint._write", full)
     with pytest.raises(CTError):
         save_checkpoint(stored, solve(SIRT(), TERMS, iterations=1))
     assert stored.read_bytes() == before
