@@ -152,9 +152,13 @@ def our_adjoint(geometry: Geometry, grid: VolumeGrid, values: Tensor) -> Work:
 
 
 def our_filtering(geometry: Geometry, grid: VolumeGrid, values: Tensor) -> Work:
-    from recon.analytic.fbp import filtered_projections
+    """Weight and filter alone, as FDK does."""
+    from recon.analytic.recipe import Recipe
+    from recon.analytic.weights import redundancy
 
-    return lambda: filtered_projections(values, geometry, window="ram-lak", cutoff=1.0)
+    scan, rows = Scan(geometry=geometry, values=values), (0, geometry.detector.shape[0])
+    recipe = Recipe.of(geometry, grid, redundancy(geometry), window="ram-lak", cutoff=1.0, padding="zero")
+    return lambda: recipe.filtered(scan, slice(None), rows)
 
 
 def our_backprojection(geometry: Geometry, grid: VolumeGrid, values: Tensor) -> Work:
