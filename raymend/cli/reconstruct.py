@@ -114,6 +114,7 @@ def reconstruct(
         chosen = _chosen(told, data)
         _refuse_unused(chosen.method, {**options, "state": state, "resume": resume}, told)
         grid = _grid(data, stated)
+        job.check_slices(grid)
         job.run(data, grid, chosen)
         job.keep(data, grid, chosen, stated)
 
@@ -150,6 +151,15 @@ class _Job:
 
             writer()
             common.check_output(self.record, [self.output, *inputs, *([self.state] if self.state else [])])
+
+    def check_slices(self, grid: "VolumeGrid") -> None:
+        """Refuse a picture of a volume, before the volume is made."""
+        if self.output.suffix.lower() == ".png" and grid.shape[0] > 1:
+            _, rows, columns = grid.shape
+            raise common.config_error(
+                f"{self.output}: expected one slice for a .png, got {grid.shape[0]}; take --shape 1,{rows},{columns}, "
+                "or write .nii.gz or .tif"
+            )
 
     def run(self, scan: "Scan", grid: "VolumeGrid", settings: "Settings") -> None:
         """Reconstruct, write and report."""
