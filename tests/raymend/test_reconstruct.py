@@ -175,7 +175,7 @@ def test_state_goes_on_where_it_was(raymend: Any, scan_file: Path, tmp_path: Pat
 def test_state_is_kept_while_an_iteration_runs(
     raymend: Any, scan_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from raymend.cli import reconstruct as command
+    from raymend.cli import job as command
     from recon.io.checkpoint import load_checkpoint
 
     monkeypatch.setattr(command, "_KEEP_EVERY", 0.0)
