@@ -1,22 +1,27 @@
-"""Where the slabs of an unfinished volume lie: in one file from some byte on."""
+"""Where the slabs of an unfinished volume lie: in one file from some byte on, or in the chunks of a Zarr store."""
 
 import contextlib
+import math
 import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final, Protocol
+from typing import IO, Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recon.errors import ConfigError
+from recon.errors import ConfigError, CTError
 from recon.grid import VolumeGrid
-from recon.io.atomic import atomic_write
+from recon.io.atomic import atomic_write, remove, sync
+from recon.io.atomic_folder import place_folder, tree
 from recon.io.nifti import begin_nifti, zipped
 from recon.io.npy import begin_npy
 from recon.io.tiff import begin_tiff
+from recon.io.zarr_array import StoredArray
+from recon.io.zarr_look import zarr_library
+from recon.io.zarr_volume import begin_zarr_volume, end_zarr_volume, write_slices
 
 _PIECE = 1 << 24  # bytes copied at a time
 
@@ -92,6 +97,51 @@ class PackedPlace(FilePlace):
         self.partial.unlink()
 
 
+@dataclass
+class StorePlace:
+    """A Zarr store, which has no metadata at its root until it is finished.
+
+    Args:
+        partial: the unfinished store.
+    """
+
+    partial: Path
+    _shape: tuple[int, ...] = ()
+
+    def begin(self, grid: VolumeGrid, unit: str) -> int:
+        """Make a store without chunks in the place of what an earlier run left."""
+        zarr_library("writing Zarr")
+        remove(self.partial)
+        begin_zarr_volume(self.partial, grid)
+        for path in tree(self.partial):
+            sync(path)
+        self.take_up(grid, 0)
+        return 0
+
+    def take_up(self, grid: VolumeGrid, start: int) -> None:
+        """Note the shape."""
+        self._shape = grid.shape
+
+    def write(self, first: int, values: NDArray[np.float32]) -> list[Path]:
+        """Write the chunks of slices."""
+        folders = write_slices(self.partial, first, values)
+        return [*(path for folder in folders for path in tree(folder)), self.partial / "0" / "c", self.partial / "0"]
+
+    def read(self, first: int, count: int) -> bytes:
+        """Read slices chunk by chunk."""
+        try:
+            array = StoredArray.of(self.partial / "0", 4 * math.prod(self._shape), unfinished=True)
+            values: NDArray[Any] = array.read(slice(first, first + count))
+        except CTError:
+            return b""
+        return values.astype("<f4", copy=False).tobytes()
+
+    def finish(self, target: Path, grid: VolumeGrid, unit: str) -> None:
+        """Write the metadata and rename the store."""
+        end_zarr_volume(self.partial, grid, unit)
+        place_folder(self.partial, target)
+
+
 def _compress(raw: IO[bytes], target: Path) -> None:
     with target.open("wb") as file, zipped(file) as packed:
         shutil.copyfileobj(raw, packed, _PIECE)
@@ -103,6 +153,7 @@ _PLACES: Final[dict[str, Callable[[Path], Place]]] = {
     ".npy": lambda partial: FilePlace(partial, begin_npy),
     ".tif": lambda partial: FilePlace(partial, begin_tiff),
     ".tiff": lambda partial: FilePlace(partial, begin_tiff),
+    ".zarr": StorePlace,
 }
 SUFFIXES: Final = tuple(_PLACES)
 

@@ -1,6 +1,6 @@
 """Volumes written slab by slab as they finish, so that a run that is stopped in any way goes on where it was.
 
-Beside the target, ``NAME.partial`` holds the file as far as it is known and ``NAME.partial.json`` which slabs
+Beside the target, ``NAME.partial`` holds the file or store as far as it is known and ``NAME.partial.json`` which slabs
 of it are finished, with their checksums, and what they were made from. A slab counts once both are on the disk.
 """
 
@@ -47,13 +47,14 @@ class SlabWriter:
     puts the file in place. Any other way out leaves what is finished for a writer of the same job.
 
     Args:
-        path: what to make: .nii, .nii.gz, .tif or .npy.
+        path: what to make: .nii, .nii.gz, .tif, .npy or .zarr.
         grid: where the voxels are.
         unit: "HU", "1/mm" or "unknown".
         job: what the values are made from, by name; finished slabs of another job are never mixed in.
 
     Raises:
         ConfigError: another suffix, a place that cannot be written, or slabs of another job in it.
+        MissingExtraError: zarr is needed and not installed.
         ResourceError: the disk is full, or cannot hold the volume.
     """
 
