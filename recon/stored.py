@@ -1,5 +1,6 @@
 """A scan whose projections stay in their file until they are asked for, block by block."""
 
+import math
 from typing import Any, Protocol
 
 import torch
@@ -9,6 +10,12 @@ from recon import memory
 from recon.geometry import ScanGeometry
 from recon.geometry.pose import check_poses
 from recon.scan import Calibration, Scan
+
+
+def stays(geometry: ScanGeometry) -> bool:
+    """Tell whether projections are read block by block: within a budget of memory, if they are more than a block."""
+    budget = memory.current()
+    return budget.limit is not None and 4 * math.prod(geometry.shape) > budget.work
 
 
 class Source(Protocol):

@@ -93,10 +93,17 @@ def check_iterations(iterations: int | None) -> None:
 
 
 def check_output(path: Path, inputs: Sequence[Path] = ()) -> Path:
-    """Refuse an output that is a folder, an input or in a folder that cannot be written, before any work is done."""
+    """Refuse an output that is a folder, an input or in a folder that cannot be written, before any work is done.
+
+    A Zarr store is a folder that may be written, where the package for it is installed.
+    """
     from recon.io import check_writable
 
     check_writable(path, inputs)
+    if path.suffix.lower() == ".zarr":
+        from recon.io.zarr_look import zarr_library
+
+        zarr_library("writing Zarr")
     return path
 
 

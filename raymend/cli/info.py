@@ -13,7 +13,7 @@ from raymend.cli.loading import load_stated
 
 
 def info(
-    file: Annotated[Path, typer.Argument(help="A scan, a volume, or a folder of DICOM slices.")],
+    file: Annotated[Path, typer.Argument(help="A scan, a volume, a Zarr store, or a folder of DICOM slices.")],
     settings: SettingsFile = None,
     json: Json = False,
     debug: Debug = False,

@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 
 def reconstruct(
     scan: Annotated[
-        Path, typer.Argument(help="The projections: .h5, .npz, .mat; what it is follows from its content.")
+        Path, typer.Argument(help="The projections: .h5, .zarr, .npz, .mat; what it is follows from its content.")
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Where to write: .nii, .nii.gz, .tif, .npy, or .png for one slice.")
+        Path,
+        typer.Option("--output", "-o", help="Where to write: .nii, .nii.gz, .tif, .npy, .zarr, or .png for one slice."),
     ],
     method: Annotated[
         str | None, typer.Option(help="fbp, fdk, cgls, sirt, os-sart or pwls.", show_default="what suits the geometry")

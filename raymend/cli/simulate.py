@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def simulate(
-    output: Annotated[Path, typer.Option("--output", "-o", help="The scan to write: .h5 or .npz.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The scan to write: .h5, .npz or .zarr.")],
     phantom: Annotated[str, typer.Option(help="What is scanned; an unknown name lists all.")] = "thorax",
     preset: Annotated[str, typer.Option(help="The scanner; an unknown name lists all.")] = "somatom16",
     views: Annotated[int | None, typer.Option(help="Number of views.", show_default="the preset's")] = None,

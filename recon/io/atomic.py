@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import secrets
+import shutil
 import socket
 import stat
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from recon.errors import ConfigError, CTError, ResourceError
+from recon.io.zarr_own import check_replaceable
 
 _PREFIX = ".raymend-"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -32,10 +34,9 @@ def atomic_write(path: "str | os.PathLike[str]") -> Iterator[Path]:
         ResourceError: the disk is full.
     """
     target = check_writable(path)
-    _sweep(target.parent)
-    temporary = target.parent / f"{_own_prefix()}{secrets.token_hex(4)}{_suffixes(target)}"
+    temporary = temporary_beside(target)
     try:
-        with _translated(target):
+        with translated_write(target):
             yield temporary
             sync(temporary)
             os.replace(temporary, target)
@@ -45,29 +46,37 @@ def atomic_write(path: "str | os.PathLike[str]") -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def temporary_beside(target: Path) -> Path:
+    """Return a free name beside a target, and remove what killed processes left there."""
+    _sweep(target.parent)
+    return target.parent / f"{_own_prefix()}{secrets.token_hex(4)}{_suffixes(target)}"
+
+
 def check_writable(path: "str | os.PathLike[str]", inputs: Sequence["str | os.PathLike[str]"] = ()) -> Path:
     """Return the resolved target of a write, or refuse it; call this before a long computation.
 
     Args:
-        path: where the output is to go.
-        inputs: files the output must not replace.
+        path: where the output is to go; a name ending in .zarr may be that of a store raymend wrote.
+        inputs: files and stores the output must not replace or be put into.
 
     Raises:
         ConfigError: a folder or device, a missing or unwritable folder, or one of the inputs.
     """
     target = Path(os.path.realpath(os.fspath(path)))
-    with _translated(target):
+    with translated_write(target):
         mode = target.stat().st_mode if target.exists() else stat.S_IFREG
         _check_kind(target, mode)
-        if any(os.path.realpath(os.fspath(item)) == str(target) for item in inputs):
+        if any(target.is_relative_to(os.path.realpath(os.fspath(item))) for item in inputs):
             raise ConfigError(f"{target}: expected an output apart from the inputs, got an input; choose another name")
     return target
 
 
 def _check_kind(target: Path, mode: int) -> None:
-    if stat.S_ISDIR(mode):
+    if target.suffix.lower() == ".zarr":
+        check_replaceable(target)
+    elif stat.S_ISDIR(mode):
         raise ConfigError(f"{target}: expected a file to write, got a folder; add a file name with a suffix")
-    if not stat.S_ISREG(mode):
+    elif not stat.S_ISREG(mode):
         raise ConfigError(f"{target}: expected a regular file to write, got a pipe, device or socket")
     if not target.parent.is_dir():
         raise ConfigError(f"{target}: expected an existing folder, got none at {target.parent}; make it first")
@@ -103,7 +112,7 @@ def locked_folder(folder: "str | os.PathLike[str]") -> Iterator[None]:
 
 
 @contextmanager
-def _translated(target: Path) -> Iterator[None]:
+def translated_write(target: Path) -> Iterator[None]:
     """Say in one line what the system refused."""
     try:
         yield
@@ -145,7 +154,16 @@ def _sweep(folder: Path) -> None:
         for left in folder.glob(f"{_PREFIX}{host}-*"):
             pid = left.name.split("-")[2]
             if pid.isdigit() and not _alive(int(pid)):
-                left.unlink(missing_ok=True)
+                remove(left)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder with all that is in it; what is gone already is no matter."""
+    with suppress(FileNotFoundError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def _alive(pid: int) -> bool:

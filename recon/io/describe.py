@@ -14,10 +14,10 @@ from recon.analytic.truncation import cut_share
 from recon.errors import CTError, CTWarning
 from recon.field_of_view import field_of_view
 from recon.geometry import ConeBeam, ParallelBeam, ScanGeometry
-from recon.io.detect import SCANS, VOLUMES, detect, expect
-from recon.io.limits import regular_file
+from recon.io.detect import SCANS, VOLUMES, detect, expect, found
 from recon.io.read import read_scan, read_volume
 from recon.io.volume import Volume
+from recon.io.zarr_look import is_store, walk
 from recon.memory import in_words
 from recon.scan import Scan
 
@@ -30,7 +30,7 @@ def describe(
     """Read a file and say what was understood, for `raymend info`.
 
     Args:
-        path: a scan, a volume, or a folder of DICOM slices.
+        path: a scan, a volume, a Zarr store, or a folder of DICOM slices.
         max_bytes: largest array to make.
         reader: reads a scan in the place of `read_scan`, called with path and `max_bytes=`.
 
@@ -42,23 +42,28 @@ def describe(
         FormatError: neither a scan nor a volume, or damaged.
     """
     given = Path(os.fspath(path))
-    kind = "dicom" if given.is_dir() else detect(regular_file(given))
+    kind = "dicom" if given.is_dir() and not is_store(given) else detect(found(given))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", CTWarning)
-        found = reader(given, max_bytes=max_bytes) if reader else _scan_or_volume(given, kind, max_bytes)
+        content = reader(given, max_bytes=max_bytes) if reader else _scan_or_volume(given, kind, max_bytes)
     said = [str(item.message) for item in caught if issubclass(item.category, CTWarning)]
-    size = "folder" if given.is_dir() else in_words(given.stat().st_size)
-    head = {"file": given.name, "kind": kind, "size": size}
-    parts = _of_scan(found) if isinstance(found, Scan) else _of_volume(found)
-    return {**head, **parts, "warnings": said + doubts(found)}
+    head = {"file": given.name, "kind": kind, "size": _size(given)}
+    parts = _of_scan(content) if isinstance(content, Scan) else _of_volume(content)
+    return {**head, **parts, "warnings": said + doubts(content)}
 
 
-def doubts(found: Scan | Volume) -> list[str]:
+def doubts(content: Scan | Volume) -> list[str]:
     """List what looks wrong in a scan or volume, each with what to do."""
-    if isinstance(found, Volume):
-        return _volume_doubts(found)
-    angles = getattr(found.geometry, "angles", None)
-    return [*(_angle_doubts(angles) if angles else []), *_value_doubts(found), *_coverage_doubts(found)]
+    if isinstance(content, Volume):
+        return _volume_doubts(content)
+    angles = getattr(content.geometry, "angles", None)
+    return [*(_angle_doubts(angles) if angles else []), *_value_doubts(content), *_coverage_doubts(content)]
+
+
+def _size(given: Path) -> str:
+    if is_store(given):
+        return in_words(sum(file.st_size for _, file in walk(given)))
+    return "folder" if given.is_dir() else in_words(given.stat().st_size)
 
 
 def _scan_or_volume(given: Path, kind: str, max_bytes: int | None) -> Scan | Volume:

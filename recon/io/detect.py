@@ -1,5 +1,6 @@
-"""What a file is, by its content; names and suffixes are not believed."""
+"""What a file or store is, by its content; names and suffixes are not believed."""
 
+import os
 import zlib
 from pathlib import Path
 from typing import Final
@@ -9,8 +10,11 @@ import h5py
 from recon.errors import FormatError
 from recon.io.hdf5 import open_hdf5, text_of
 from recon.io.hdf5_scan import FORMAT
-from recon.io.limits import translated
+from recon.io.limits import regular_file, translated
 from recon.io.probe import probe
+from recon.io.zarr_look import is_old, is_store, metadata
+from recon.io.zarr_own import SCAN, own_kind
+from recon.io.zarr_volume import holds_volume
 
 _MAGIC: Final = (
     (0, b"MATLAB 5.0 MAT-file", "matlab"),
@@ -42,14 +46,28 @@ _NOT_READ: Final = {
     "nrrd": "an NRRD file, which is not read yet; convert it to NIfTI",
     "hdf5": "an HDF5 file of an unknown layout",
     "nexus": "a NeXus file, which is not read yet; convert it to Data Exchange",
+    "zarr": "a Zarr store of an unknown layout",
+    "zarr2": "a Zarr store of version 2, which is not read; write it again in version 3",
     "gzip": "gzip data other than NIfTI; unpack it first",
 }
-SCANS: Final = ("raymend scan", "data exchange", "matlab", "npz", "npy")
-VOLUMES: Final = ("nifti", "dicom", "tiff", "npy", "npz")
+SCANS: Final = ("raymend scan", "zarr scan", "data exchange", "matlab", "npz", "npy")
+VOLUMES: Final = ("nifti", "dicom", "tiff", "zarr volume", "npy", "npz")
+
+
+def found(path: "str | os.PathLike[str]") -> Path:
+    """Return the path of an existing regular file or Zarr store.
+
+    Raises:
+        FormatError: nothing there, or another folder, a pipe or device.
+    """
+    given = Path(os.fspath(path))
+    return given if is_store(given) else regular_file(given)
 
 
 def detect(path: Path) -> str:
-    """Return the kind of a file, or "unknown"."""
+    """Return the kind of a file or Zarr store, or "unknown"."""
+    if is_store(path):
+        return _zarr_layout(path)
     with translated(path, "file"), path.open("rb") as file:
         head = file.read(1024)
     if not head:
@@ -76,6 +94,16 @@ def expect(path: Path, kind: str, wanted: tuple[str, ...], what: str) -> None:
         raise FormatError(f"{path}: expected {what} ({kinds}), got unknown content{hint}; it may be damaged")
     other = "read_volume" if kind in VOLUMES else "read_scan"
     raise FormatError(f"{path}: expected {what}, got {kind}; use {other}")
+
+
+def _zarr_layout(path: Path) -> str:
+    with translated(path, "Zarr"):
+        if is_old(path):
+            return "zarr2"
+        own = own_kind(path)
+        if own is not None:
+            return "zarr scan" if own == SCAN else "zarr volume"
+        return "zarr volume" if holds_volume(metadata(path)) else "zarr"
 
 
 def _hdf5_layout(path: Path) -> str:

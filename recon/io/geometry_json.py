@@ -3,7 +3,11 @@
 import json
 from collections.abc import Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from recon.errors import FormatError, GeometryError
 from recon.geometry import ConeBeam, Detector, FreeBeam, ParallelBeam, ScanGeometry
@@ -35,6 +39,17 @@ def geometry_from_json(text: str, where: str = "geometry") -> ScanGeometry:
     content["detector"] = _make(Detector, content.get("detector"), f"{where}.detector")
     made: ScanGeometry = _make(kind, content, where)
     return made
+
+
+def check_rays(path: Path, geometry: ScanGeometry, rays: NDArray[Any]) -> None:
+    """Compare a geometry with the rays stored beside it, (view, 4, zyx) in mm.
+
+    Raises:
+        FormatError: they differ.
+    """
+    own = geometry.rays().numpy()
+    if rays.shape != own.shape or not np.allclose(rays, own, rtol=0, atol=1e-6):
+        raise FormatError(f"{path}: the datasets 'geometry' and 'rays' contradict each other; write the scan again")
 
 
 def _fields(item: Any) -> dict[str, Any]:

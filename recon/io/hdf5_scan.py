@@ -6,7 +6,6 @@ one attribute per number; `provenance`, one line per step. The new object header
 fletcher32 the datasets; texts have a fixed length, as those of variable length lie outside any checksum.
 """
 
-import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -18,19 +17,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from recon import memory
 from recon.errors import FormatError
-from recon.geometry import ScanGeometry
 from recon.io.atomic import atomic_write
-from recon.io.geometry_json import geometry_from_json, geometry_to_json
+from recon.io.chunks import chunks_of
+from recon.io.geometry_json import check_rays, geometry_from_json, geometry_to_json
 from recon.io.hdf5 import checked_dataset, open_hdf5, read_dataset, text_of
 from recon.io.limits import check_stamp, stamp
 from recon.scan import Calibration, Scan
-from recon.stored import StoredScan
+from recon.stored import StoredScan, stays
 
 FORMAT: Final = "raymend scan"
 VERSION: Final = 1
-_CHUNK = 1 << 20  # bytes; large enough to read fast, small enough that a flipped bit costs little
 _CALIBRATION_UNITS: Final = {"photons": "1", "electronic": "1", "water": "1/mm", "energy": "keV"}
 
 
@@ -63,7 +60,7 @@ def read_hdf5_scan(path: Path, limit: int) -> Scan:
     with open_hdf5(path) as file:
         _check_version(file, path)
         geometry = geometry_from_json(text_of(read_dataset(file, "geometry", limit)), f"{path}:geometry")
-        _check_rays(path, geometry, read_dataset(file, "rays", limit))
+        check_rays(path, geometry, read_dataset(file, "rays", limit))
         poses = torch.from_numpy(read_dataset(file, "poses", limit)) if "poses" in file else None
         steps = read_dataset(file, "provenance", limit) if "provenance" in file else ()
         about: dict[str, Any] = {
@@ -72,7 +69,7 @@ def read_hdf5_scan(path: Path, limit: int) -> Scan:
             "calibration": _calibration(file, path),
             "provenance": tuple(text_of(step) for step in steps),
         }
-        if _stays(geometry):
+        if stays(geometry):
             return StoredScan(source=HDF5Source.of(file, path, geometry.shape), **about)
         weights = torch.from_numpy(read_dataset(file, "weights", limit)) if "weights" in file else None
         return Scan(values=torch.from_numpy(read_dataset(file, "values", limit)), weights=weights, **about)
@@ -125,27 +122,10 @@ class HDF5Source:
         return torch.from_numpy(values)
 
 
-def _stays(geometry: ScanGeometry) -> bool:
-    """Tell whether projections are read block by block: within a budget of memory, if they are more than a block."""
-    budget = memory.current()
-    return budget.limit is not None and 4 * math.prod(geometry.shape) > budget.work
-
-
 def _put(file: Any, name: str, values: NDArray[Any], *, unit: str, axes: str) -> None:
-    chunks = _chunks(values)
+    chunks = chunks_of(values.shape, values.itemsize)
     dataset = file.create_dataset(name, data=values, chunks=chunks, fletcher32=True, track_times=False)
     dataset.attrs.update({"unit": np.bytes_(unit or "1"), "axes": np.bytes_(axes)})
-
-
-def _chunks(values: NDArray[Any]) -> tuple[int, ...]:
-    """Split into pieces of about a mebibyte: some views, or some rows of one."""
-    if values.ndim < 3:
-        one = max(1, values[0].nbytes if values.ndim > 1 else values.itemsize)
-        return max(1, min(len(values), _CHUNK // one)), *values.shape[1:]
-    row = max(1, values[0, 0].nbytes)
-    rows = -(-values.shape[1] // -(-values.shape[1] * row // _CHUNK))  # even parts, so that none is padded
-    views = max(1, min(len(values), _CHUNK // (row * rows)))
-    return views, rows, *values.shape[2:]
 
 
 def _texts(lines: Sequence[str]) -> NDArray[np.bytes_]:
@@ -173,9 +153,3 @@ def _check_version(file: Any, path: Path) -> None:
     version = int(file.attrs.get("version", 0))
     if not 1 <= version <= VERSION:
         raise FormatError(f"{path}: expected format version 1 to {VERSION}, got {version}; update raymend")
-
-
-def _check_rays(path: Path, geometry: ScanGeometry, rays: NDArray[Any]) -> None:
-    own = geometry.rays().numpy()
-    if rays.shape != own.shape or not np.allclose(rays, own, rtol=0, atol=1e-6):
-        raise FormatError(f"{path}: the datasets 'geometry' and 'rays' contradict each other; write the scan again")

@@ -73,7 +73,11 @@ def check_shape(where: str, shape: Sequence[int], itemsize: int, limit: int) -> 
 
 
 def checksum(path: Path) -> str:
-    """Return the sha256 of a file."""
+    """Return the sha256 of a file, or of the names and contents of all files in a folder."""
+    if path.is_dir():
+        files = sorted(item for item in path.rglob("*") if item.is_file())
+        lines = "".join(f"{checksum(item)} {item.relative_to(path).as_posix()}\n" for item in files)
+        return hashlib.sha256(lines.encode()).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

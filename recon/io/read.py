@@ -10,10 +10,10 @@ from recon import checks
 from recon.errors import ConfigError, CTWarning, FormatError
 from recon.grid import VolumeGrid
 from recon.io.data_exchange import read_data_exchange
-from recon.io.detect import SCANS, VOLUMES, detect, expect
+from recon.io.detect import SCANS, VOLUMES, detect, expect, found
 from recon.io.dicom import read_dicom
 from recon.io.hdf5_scan import FORMAT, read_hdf5_scan
-from recon.io.limits import byte_limit, check_shape, checksum, regular_file
+from recon.io.limits import byte_limit, check_shape, checksum
 from recon.io.matlab import read_matlab
 from recon.io.nifti import read_nifti
 from recon.io.npy import read_npy
@@ -22,12 +22,19 @@ from recon.io.npz_scan import holds_scan, read_own_npz
 from recon.io.raw import RawScan, StatedGeometry, check_axes, stated, to_scan, with_geometry
 from recon.io.tiff import read_tiff
 from recon.io.volume import Volume, as_float32
+from recon.io.zarr_look import is_store
+from recon.io.zarr_scan import read_zarr_scan
+from recon.io.zarr_volume import read_zarr_volume
 from recon.scan import Scan
 from recon.sinogram.centre import find_centre, with_centre
 
 Name = str | os.PathLike[str]
 _OWN_NPZ: Final = "raymend npz"
-_OWN: Final[dict[str, Callable[[Path, int], Scan]]] = {FORMAT: read_hdf5_scan, _OWN_NPZ: read_own_npz}
+_OWN: Final[dict[str, Callable[[Path, int], Scan]]] = {
+    FORMAT: read_hdf5_scan,
+    "zarr scan": read_zarr_scan,
+    _OWN_NPZ: read_own_npz,
+}
 
 
 def read_scan(
@@ -39,12 +46,12 @@ def read_scan(
     air: float | None = None,
     max_bytes: int | None = None,
 ) -> Scan:
-    """Read projections with their geometry: raymend HDF5, Data Exchange, MATLAB v5, .npz; .npy with a geometry.
+    """Read projections with their geometry: raymend HDF5 and Zarr, Data Exchange, MATLAB v5, .npz, .npy.
 
     Counts with flat and dark fields become line integrals. What the file leaves open is a warning.
 
     Args:
-        path: the file; its content decides, not its name.
+        path: the file, or the folder of a Zarr store; its content decides, not its name.
         geometry: takes the place of the file's; or a function that makes it from the data's (view, row, column).
         pitch: step between detector pixels (v, u) in mm for files that do not state it; one number for both.
         centre: the detector's u offset in mm, or "find" to search for the axis; None keeps the file's.
@@ -57,10 +64,11 @@ def read_scan(
     Raises:
         ConfigError: settings that cannot be used, or that the file leaves no place for.
         FormatError: damaged, truncated, unknown or contradicting; also what is not a regular file.
-        UnsafeFileError: Python objects, or HDF5 that points to other files.
+        UnsafeFileError: Python objects, or HDF5 or Zarr that points to other files.
+        MissingExtraError: a format whose library is not installed.
         ResourceError: more than `max_bytes`.
     """
-    file, limit = regular_file(path), byte_limit(max_bytes)
+    file, limit = found(path), byte_limit(max_bytes)
     step = None if pitch is None else checks.lengths("pitch", pitch, 2)
     if air is not None:
         checks.positive("air", air, unit="counts")
@@ -75,10 +83,10 @@ def read_scan(
 
 
 def read_volume(path: Name, *, grid: VolumeGrid | None = None, max_bytes: int | None = None) -> Volume:
-    """Read a volume: NIfTI, DICOM CT (a slice or a folder), TIFF stack, .npy, .npz.
+    """Read a volume: NIfTI, DICOM CT (a slice or a folder), TIFF stack, Zarr with OME-NGFF 0.5 metadata, .npy, .npz.
 
     Args:
-        path: file, or folder of DICOM slices; the content decides, not the name.
+        path: file, Zarr store, or folder of DICOM slices; the content decides, not the name.
         grid: takes the place of the file's.
         max_bytes: largest array to make; half of the available memory by default.
 
@@ -87,6 +95,8 @@ def read_volume(path: Name, *, grid: VolumeGrid | None = None, max_bytes: int | 
 
     Raises:
         FormatError: damaged, truncated, unknown, oblique; also what is not a regular file.
+        UnsafeFileError: Python objects, or a Zarr store with links.
+        MissingExtraError: a format whose library is not installed.
         NumericalError: NaN or Inf.
         ResourceError: more than `max_bytes`.
     """
@@ -117,7 +127,7 @@ def _raw(
 
 def states_detector(path: Name) -> bool:
     """Tell whether a scan's file always states its detector, so that `pitch` has no place in reading it."""
-    file = regular_file(path)
+    file = found(path)
     return _kind(file, byte_limit(None)) in (*_OWN, "matlab")
 
 
@@ -166,15 +176,17 @@ def _centred(scan: Scan, centre: float | str | None) -> Scan:
 
 
 def _volume(given: Path, limit: int) -> tuple[Volume, list[str]]:
-    if given.is_dir():
+    if given.is_dir() and not is_store(given):
         return read_dicom(given, limit), []
-    file = regular_file(given)
+    file = found(given)
     kind = detect(file)
     expect(file, kind, VOLUMES, "a volume")
     if kind == "nifti":
         return read_nifti(file, limit), []
     if kind == "dicom":
         return read_dicom(file, limit), []
+    if kind == "zarr volume":
+        return read_zarr_volume(file, limit), []
     if kind == "tiff":
         return read_tiff(file, limit)
     return read_npz_volume(file, limit) if kind == "npz" else _bare(file, limit)

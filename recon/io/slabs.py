@@ -1,13 +1,12 @@
 """Volumes written slab by slab as they finish, so that a run that is stopped in any way goes on where it was.
 
-Beside the target, ``NAME.partial`` holds the file as far as it is known and ``NAME.partial.json`` which slabs of it
-are finished, with their checksums, and what they were made from. A slab counts once both are on the disk.
+Beside the target, ``NAME.partial`` holds the file or store as far as it is known and ``NAME.partial.json`` which slabs
+of it are finished, with their checksums, and what they were made from. A slab counts once both are on the disk.
 """
 
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,21 +20,12 @@ from recon import checks
 from recon.errors import ConfigError, FormatError, ResourceError, ShapeError
 from recon.grid import VolumeGrid
 from recon.io.atomic import atomic_write, check_writable, disk_full, sync
-from recon.io.nifti import begin_nifti, zipped
-from recon.io.npy import begin_npy
-from recon.io.tiff import begin_tiff
+from recon.io.slab_places import SUFFIXES, Place, place_for
 from recon.io.volume import UNITS
 
+__all__ = ["SUFFIXES", "Job", "Slab", "SlabWriter"]
+
 _FORMAT: Final = "raymend slabs 1"
-_BEGIN: Final = {
-    ".nii": begin_nifti,
-    ".nii.gz": begin_nifti,
-    ".npy": begin_npy,
-    ".tif": begin_tiff,
-    ".tiff": begin_tiff,
-}
-SUFFIXES: Final = tuple(_BEGIN)
-_PIECE = 1 << 24  # bytes copied at a time
 
 Job = Mapping[str, str]
 
@@ -57,13 +47,14 @@ class SlabWriter:
     puts the file in place. Any other way out leaves what is finished for a writer of the same job.
 
     Args:
-        path: the file to make: .nii, .nii.gz, .tif or .npy.
+        path: what to make: .nii, .nii.gz, .tif, .npy or .zarr.
         grid: where the voxels are.
         unit: "HU", "1/mm" or "unknown".
         job: what the values are made from, by name; finished slabs of another job are never mixed in.
 
     Raises:
         ConfigError: another suffix, a place that cannot be written, or slabs of another job in it.
+        MissingExtraError: zarr is needed and not installed.
         ResourceError: the disk is full, or cannot hold the volume.
     """
 
@@ -72,17 +63,14 @@ class SlabWriter:
     unit: str
     job: Job
     _done: dict[int, Slab] = field(default_factory=dict, init=False)  # by their first slice
-    _start: int = field(default=0, init=False)  # where in the file the values begin
+    _start: int = field(default=0, init=False)  # what the place said when it was begun
+    _place: Place = field(init=False)
 
     def __post_init__(self) -> None:
         self.path = check_writable(self.path)
         checks.choice("unit", self.unit, UNITS)
-        self._suffix = next(
-            (s for s in sorted(SUFFIXES, key=len, reverse=True) if self.path.name.lower().endswith(s)), ""
-        )
-        if not self._suffix:
-            raise ConfigError(f"{self.path}: expected a name ending in {', '.join(SUFFIXES)} for a volume in slabs")
         self.partial = self.path.with_name(f"{self.path.name}.partial")
+        self._place = place_for(self.path, self.partial)
         self.journal = self.path.with_name(f"{self.path.name}.partial.json")
 
     def __enter__(self) -> "SlabWriter":
@@ -91,7 +79,7 @@ class SlabWriter:
                 self._take_up()
             if not self._done:
                 self._check_room()
-                self._start = _BEGIN[self._suffix](self.partial, self.grid, self.unit)
+                self._start = self._place.begin(self.grid, self.unit)
                 self._note()
         return self
 
@@ -128,14 +116,12 @@ class SlabWriter:
                 f"slab: expected slices within the grid's {self.grid.shape[0]}, got {first} to {first + len(slab) - 1}"
             )
         checks.all_finite("slab", slab)
-        content = np.ascontiguousarray(slab.detach().cpu().numpy(), dtype="<f4").data
+        values = np.ascontiguousarray(slab.detach().cpu().numpy(), dtype="<f4")
         with self._full_disk_told():
-            with self.partial.open("r+b") as file:
-                file.seek(self._start + first * self._slice_bytes)
-                file.write(content)
-            sync(self.partial)
+            for path in self._place.write(first, values):
+                sync(path)
             low, high = (float(end) for end in slab.aminmax())
-            self._done[first] = Slab(len(slab), hashlib.sha256(content).hexdigest(), low, high)
+            self._done[first] = Slab(len(slab), hashlib.sha256(values.data).hexdigest(), low, high)
             self._note()
 
     @property
@@ -170,12 +156,11 @@ class SlabWriter:
                 f"{self.partial}: expected slabs of this run, got those of another ({', '.join(differing)} differ; "
                 f"{first}: {job.get(first)} there, {ours.get(first)} here); repeat that run, or {self._remove()}"
             )
-        with contextlib.suppress(FileNotFoundError), self.partial.open("rb") as file:
-            for first, *parts in slabs:
-                slab = Slab(*parts)
-                file.seek(self._start + first * self._slice_bytes)
-                if hashlib.sha256(file.read(slab.slices * self._slice_bytes)).hexdigest() == slab.sha256:
-                    self._done[first] = slab
+        self._place.take_up(self.grid, self._start)
+        for first, *parts in slabs:
+            slab = Slab(*parts)
+            if hashlib.sha256(self._place.read(first, slab.slices)).hexdigest() == slab.sha256:
+                self._done[first] = slab
 
     def _remove(self) -> str:
         return f"remove {self.partial.name} and {self.journal.name} to start anew"
@@ -190,13 +175,8 @@ class SlabWriter:
             )
 
     def _finish(self) -> None:
-        """Put the file in place, and remove the traces of how it came to be."""
-        if self._suffix == ".nii.gz":
-            with atomic_write(self.path) as temporary:
-                _compress(self.partial, temporary)
-            self.partial.unlink()
-        else:
-            os.replace(self.partial, self.path)
+        """Put the volume in place, and remove the traces of how it came to be."""
+        self._place.finish(self.path, self.grid, self.unit)
         self.journal.unlink()
         sync(self.path.parent)
 
@@ -214,8 +194,3 @@ class SlabWriter:
                 f"{self.path}: {reason}; {done} of {whole} slices are finished and kept in {self.partial.name}: free "
                 "space and run the same command again to go on"
             ) from error
-
-
-def _compress(source: Path, target: Path) -> None:
-    with source.open("rb") as raw, target.open("wb") as file, zipped(file) as packed:
-        shutil.copyfileobj(raw, packed, _PIECE)

@@ -18,21 +18,25 @@ from recon.io.npz_scan import write_npz_scan
 from recon.io.png import write_png
 from recon.io.tiff import write_tiff
 from recon.io.volume import Volume
+from recon.io.zarr_scan import write_zarr_scan
+from recon.io.zarr_volume import write_zarr_volume
 from recon.scan import Scan
 
 _SCANS: Final[dict[str, Callable[[Path, Scan], None]]] = {
     ".h5": write_hdf5_scan,
     ".hdf5": write_hdf5_scan,
     ".npz": write_npz_scan,
+    ".zarr": write_zarr_scan,
 }
-_VOLUMES: Final = (".nii", ".nii.gz", ".tif", ".tiff", ".npy", ".png")
+_VOLUMES: Final = (".nii", ".nii.gz", ".tif", ".tiff", ".npy", ".png", ".zarr")
 
 
 def write_scan(path: str | os.PathLike[str], scan: Scan) -> None:
-    """Write a scan: .h5 keeps everything, .npz values, geometry and photons.
+    """Write a scan: .h5, .npz and .zarr keep everything; .h5 and .zarr (a folder) with checksums.
 
     Raises:
-        ConfigError: another suffix, or a place that cannot be written.
+        ConfigError: another suffix, a place that cannot be written, a .zarr that raymend did not write.
+        MissingExtraError: zarr is not installed.
         ResourceError: the disk is full; nothing is left behind.
     """
     target = Path(os.fspath(path))
@@ -50,17 +54,19 @@ def write_volume(
     window: tuple[float, float] | None = None,
     unit: str = "unknown",
 ) -> None:
-    """Write a volume as NIfTI, TIFF stack, .npy, or one slice as PNG.
+    """Write a volume as NIfTI, TIFF stack, .npy, Zarr with OME-NGFF metadata, or one slice as PNG.
 
     Args:
-        path: the suffix chooses the format: .nii, .nii.gz, .tif, .npy (values only), .png.
+        path: the suffix chooses the format: .nii, .nii.gz, .tif, .npy (values only), .zarr, .png.
         values: (z, y, x).
         grid: where the voxels are.
         window: (low, high) in the unit of the values, for PNG, where it is needed.
         unit: "HU", "1/mm" or "unknown"; kept in the file where the format can.
 
     Raises:
-        ConfigError: another suffix, a window where none belongs or none where one does, an unwritable place.
+        ConfigError: another suffix, a window where none belongs or none where one does, an unwritable place,
+            a .zarr that raymend did not write.
+        MissingExtraError: zarr is not installed.
         NumericalError: NaN or Inf.
         ResourceError: the disk is full; nothing is left behind.
     """
@@ -73,6 +79,8 @@ def write_volume(
     target = check_writable(target)
     if suffix == ".png":
         write_png(target, volume, window)
+    elif suffix == ".zarr":
+        write_zarr_volume(target, volume)
     elif suffix == ".npy":
         write_npy(target, values.detach().cpu().numpy())
     else:

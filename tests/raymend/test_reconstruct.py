@@ -1,3 +1,4 @@
+import sys
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +11,8 @@ import torch
 from phantoms import Ellipsoid, Phantom
 from raymend.reconstruction import ANALYTIC
 from raymend.reconstruction import METHODS as METHODS_BY_NAME
-from recon import ConeBeam, Detector, Scan
-from recon.io import read_volume, write_scan
+from recon import ConeBeam, Detector, Scan, memory
+from recon.io import read_scan, read_volume, write_scan
 from recon.kernels import find
 
 METHODS = {"parallel": "fbp", "fan": "fbp", "cone": "fdk", "helix": "os-sart"}
@@ -43,6 +44,38 @@ def test_units_and_formats(raymend: Any, scan_file: Path, tmp_path: Path) -> Non
         assert found.json["unit"] == ("HU" if unit == "hu" else "1/mm")
         assert (tmp_path / name).stat().st_size > 0
     assert read_volume(tmp_path / "a.nii").unit == "HU"
+
+
+@pytest.mark.parametrize("in_blocks", [False, True])
+def test_from_store_to_store(
+    raymend: Any, scan_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_blocks: bool
+) -> None:
+    scan, whole, out = tmp_path / "scan.zarr", tmp_path / "whole.nii", tmp_path / "image.zarr"
+    write_scan(scan, read_scan(scan_file))
+    assert raymend("reconstruct", scan_file, "-o", whole, "--shape", 16, "--unit", "hu").code == 0
+    if in_blocks:
+        monkeypatch.setattr(memory.Budget, "work", property(lambda budget: 1))
+        monkeypatch.setattr(memory, "even_parts", lambda count, _: [slice(i, i + 1) for i in range(count)])
+    for _ in range(2):  # the second time it is replaced
+        found = raymend("reconstruct", scan, "-o", out, "--shape", 16, "--unit", "hu", "--json")
+        assert found.code == 0, found.err
+    expected = read_volume(whole).values
+    torch.testing.assert_close(read_volume(out).values, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
+    for path, holds in ((scan, "scan"), (out, "volume")):
+        said = raymend("info", path, "--json").json
+        assert (said["holds"], said["kind"]) == (holds, f"zarr {holds}")
+    refused = raymend("reconstruct", scan, "-o", scan)
+    assert refused.code == 2
+    assert "apart from the inputs" in refused.err
+
+
+def test_a_store_without_its_package_is_refused_at_once(
+    raymend: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "zarr", None)
+    found = raymend("reconstruct", tmp_path / "none.h5", "-o", tmp_path / "image.zarr")
+    assert found.code == 2
+    assert 'pip install "raymend[io]"' in found.err
 
 
 @pytest.mark.parametrize("method", METHODS_BY_NAME)

@@ -103,6 +103,16 @@ def dicom(path: Path, *, height: float = 0.0, series: str = "1.2.3", seed: int =
     pydicom.dcmwrite(path, dataset, enforce_file_format=True)
 
 
+def files_of(path: Path) -> list[Path]:
+    """A file, or the files of a folder."""
+    return sorted(item for item in path.rglob("*") if item.is_file()) if path.is_dir() else [path]
+
+
+def content_of(path: Path) -> dict[str, bytes]:
+    """The bytes of a file, or of all files in a folder, by name."""
+    return {item.relative_to(path).as_posix(): item.read_bytes() for item in files_of(path)}
+
+
 def _volume(path: Path) -> None:
     write_volume(path, volume()[:1] if path.suffix == ".png" else volume(), GRID, unit="HU")
 
@@ -110,6 +120,7 @@ def _volume(path: Path) -> None:
 SCAN_WRITERS: dict[str, Callable[[Path], None]] = {
     "own.h5": lambda path: write_scan(path, scan_of()),
     "own.npz": lambda path: write_scan(path, scan_of()),
+    "own.zarr": lambda path: write_scan(path, scan_of()),
     "exchange.h5": data_exchange,
     "helsinki.mat": matlab,
     "plain.npz": npz,
@@ -119,5 +130,6 @@ VOLUME_WRITERS: dict[str, Callable[[Path], None]] = {
     "volume.nii.gz": _volume,
     "volume.tif": _volume,
     "volume.npy": _volume,
+    "volume.zarr": _volume,
     "slice.dcm": dicom,
 }

@@ -13,21 +13,41 @@ from typing import Any
 
 import pytest
 import torch
-from io_cases import GRID, scan_of, volume
+from io_cases import GRID, PARALLEL, content_of, scan_of, volume
 
 from recon.errors import ConfigError, CTError, NumericalError, ResourceError, ShapeError
-from recon.io import atomic, atomic_write, check_writable, locked_folder, read_scan, write_scan, write_volume
+from recon.io import (
+    atomic,
+    atomic_folder,
+    atomic_write,
+    check_writable,
+    locked_folder,
+    read_scan,
+    write_scan,
+    write_volume,
+)
 
 ONE = GRID.region((1, *GRID.shape[1:]), GRID.centre)
 WRITERS: dict[str, Callable[[Path], None]] = {
     "s.h5": lambda path: write_scan(path, scan_of()),
     "s.npz": lambda path: write_scan(path, scan_of()),
+    "s.zarr": lambda path: write_scan(path, scan_of()),
+    "v.zarr": lambda path: write_volume(path, volume(), GRID),
     "v.nii": lambda path: write_volume(path, volume(), GRID),
     "v.nii.gz": lambda path: write_volume(path, volume(), GRID),
     "v.tif": lambda path: write_volume(path, volume(), GRID),
     "v.npy": lambda path: write_volume(path, volume(), GRID),
     "v.png": lambda path: write_volume(path, volume()[:1], ONE, window=(0, 100)),
 }
+
+
+def put_old(path: Path) -> dict[str, bytes]:
+    """Put something in place that a writer may replace."""
+    if path.suffix == ".zarr":
+        write_scan(path, scan_of(PARALLEL))
+    else:
+        path.write_bytes(b"old")
+    return content_of(path)
 
 
 def files(folder: Path) -> list[str]:
@@ -37,21 +57,22 @@ def files(folder: Path) -> list[str]:
 @pytest.mark.parametrize("name", WRITERS)
 class TestEveryWriter:
     def test_replaces_in_one_step(self, tmp_path: Path, name: str) -> None:
-        (tmp_path / name).write_bytes(b"old")
+        old = put_old(tmp_path / name)
         WRITERS[name](tmp_path / name)
         assert files(tmp_path) == [name]
+        assert content_of(tmp_path / name) != old
         assert (tmp_path / name).stat().st_size > 100
 
     def test_full_disk(self, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         def full(*_: object) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        (tmp_path / name).write_bytes(b"old")
+        old = put_old(tmp_path / name)
         monkeypatch.setattr(os, "fsync", full)
         with pytest.raises(ResourceError, match="disk is full"):
             WRITERS[name](tmp_path / name)
         assert files(tmp_path) == [name]
-        assert (tmp_path / name).read_bytes() == b"old"
+        assert content_of(tmp_path / name) == old
 
     def test_file_size_limit(self, tmp_path: Path, name: str) -> None:
         """A real write that fails half way, in a process of its own."""
@@ -62,23 +83,26 @@ class TestEveryWriter:
             "try: tests.WRITERS[sys.argv[3]](Path(sys.argv[2]))\n"
             "except ResourceError as error: print('disk is full' in str(error))"
         )
-        (tmp_path / name).write_bytes(b"old")
+        old = put_old(tmp_path / name)
         command = [sys.executable, "-c", program, str(Path(__file__).parent), str(tmp_path / name), name]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
         assert done.stdout.strip() == "True", done.stderr[-800:]
         assert files(tmp_path) == [name]
-        assert (tmp_path / name).read_bytes() == b"old"
+        assert content_of(tmp_path / name) == old
 
     def test_interrupt(self, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         def stop(*_: object) -> None:
             raise KeyboardInterrupt
 
-        (tmp_path / name).write_bytes(b"old")
-        monkeypatch.setattr(os, "replace", stop)
+        old = put_old(tmp_path / name)
+        if name.endswith(".zarr"):
+            monkeypatch.setattr(atomic_folder, "swap", stop)
+        else:
+            monkeypatch.setattr(os, "replace", stop)
         with pytest.raises(KeyboardInterrupt):
             WRITERS[name](tmp_path / name)
         assert files(tmp_path) == [name]
-        assert (tmp_path / name).read_bytes() == b"old"
+        assert content_of(tmp_path / name) == old
 
     def test_places_that_cannot_be_written(self, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "file").write_text("")
@@ -152,19 +176,21 @@ def test_leftovers_of_dead_processes_are_swept(tmp_path: Path) -> None:
     kept = [mine + "efgh.h5", ".raymend-0000aaaa-1-x.h5", "other.tmp"]
     for name in (left, *kept):
         (tmp_path / name).write_text("")
+    (tmp_path / left.replace(".h5", ".zarr") / "values").mkdir(parents=True)
     with atomic_write(tmp_path / "a.txt") as temporary:
         temporary.write_text("new")
     assert files(tmp_path) == sorted(["a.txt", *kept])
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_the_file_is_old_or_new(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["s.h5", "s.zarr"])
+def test_killed_at_any_moment_the_file_is_old_or_new(tmp_path: Path, name: str) -> None:
     program = (
         "import sys; sys.path.insert(0, sys.argv[1]); from io_cases import scan_of\n"
         "from recon.io import write_scan; scan = scan_of(); print('go', flush=True)\n"
         "while True: write_scan(sys.argv[2], scan)"
     )
-    path = tmp_path / "s.h5"
+    path = tmp_path / name
     write_scan(path, scan_of())
     for pause in (0.0, 0.003, 0.011, 0.02):
         command = [sys.executable, "-c", program, str(Path(__file__).parent), str(path)]
@@ -175,7 +201,7 @@ def test_killed_at_any_moment_the_file_is_old_or_new(tmp_path: Path) -> None:
             process.send_signal(signal.SIGKILL)
         assert torch.equal(read_scan(path).values, scan_of().values)
     write_scan(path, scan_of())
-    assert files(tmp_path) == ["s.h5"]
+    assert files(tmp_path) == [name]
 
 
 def test_two_runs_in_one_folder(tmp_path: Path) -> None:

@@ -19,7 +19,19 @@ import numpy as np
 import pydicom
 import pytest
 import torch
-from io_cases import CONE, GRID, SCAN_WRITERS, VOLUME_WRITERS, data_exchange, dicom, matlab, npz, scan_of, volume
+from io_cases import (
+    CONE,
+    GRID,
+    SCAN_WRITERS,
+    VOLUME_WRITERS,
+    data_exchange,
+    dicom,
+    files_of,
+    matlab,
+    npz,
+    scan_of,
+    volume,
+)
 
 from recon.errors import (
     ConfigError,
@@ -58,24 +70,28 @@ def file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def test_truncated_anywhere(file: Path) -> None:
-    whole, before = file.read_bytes(), read(file)
-    for cut in sorted({0, 1, 7, 100, len(whole) - 1, *range(64, len(whole), max(64, len(whole) // 20 // 64 * 64))}):
-        file.write_bytes(whole[:cut])
-        try:
-            after = read(file)
-        except FormatError as error:
-            said = str(error)
-        else:  # what is missing was padding
-            said = file.name if same(after, before) else f"{cut} of {len(whole)} bytes read as something else"
-        assert file.name in said
-        assert "\n" not in said
+    before = read(file)
+    for part in files_of(file):
+        whole = part.read_bytes()
+        steps = range(64, len(whole), max(64, len(whole) // 20 // 64 * 64))
+        for cut in sorted({0, 1, 7, min(100, len(whole) - 1), len(whole) - 1, *steps}):
+            part.write_bytes(whole[:cut])
+            try:
+                after = read(file)
+            except FormatError as error:
+                said = str(error)
+            else:  # what is missing was padding
+                said = file.name if same(after, before) else f"{cut} of {len(whole)} bytes read as something else"
+            assert file.name in said
+            assert "\n" not in said
+        part.write_bytes(whole)
 
 
 @pytest.mark.parametrize(
     "content", [b"", b"view,row,value\n0,0,1.5\n" * 50, b"\0" * 4096, random.Random(0).randbytes(4096)]
 )
 def test_something_else_under_the_name(file: Path, content: bytes) -> None:
-    file.write_bytes(content)
+    (file / "zarr.json" if file.is_dir() else file).write_bytes(content)
     with pytest.raises(FormatError, match=r"empty file|unknown content"):
         read(file)
 
@@ -85,21 +101,25 @@ def test_more_than_the_limit_is_refused_before_it_is_read(file: Path) -> None:
         read(file, max_bytes=64)
 
 
-def test_flipped_bits_are_found_or_harmless(tmp_path: Path) -> None:
-    path = tmp_path / "own.h5"
+@pytest.mark.parametrize(("name", "step"), [("own.h5", 307), ("own.zarr", 29)])
+def test_flipped_bits_are_found_or_harmless(tmp_path: Path, name: str, step: int) -> None:
+    path = tmp_path / name
     write_scan(path, scan_of())
-    whole, before = path.read_bytes(), read_scan(path)
+    before = read_scan(path)
     said = []
-    for at in range(0, len(whole), 307):
-        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :])
-        try:
-            after = read_scan(path)
-        except FormatError as error:
-            said.append(str(error))
-        else:
-            assert torch.equal(after.values, before.values)
-            assert (after.geometry, after.calibration) == (before.geometry, before.calibration)
-            assert after.provenance[:-1] == before.provenance[:-1]
+    for part in files_of(path):
+        whole = part.read_bytes()
+        for at in range(0, len(whole), step):
+            part.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :])
+            try:
+                after = read_scan(path)
+            except FormatError as error:
+                said.append(str(error))
+            else:
+                assert all(torch.equal(getattr(after, n), getattr(before, n)) for n in ("values", "weights", "poses"))
+                assert (after.geometry, after.calibration) == (before.geometry, before.calibration)
+                assert after.provenance[:-1] == before.provenance[:-1]
+        part.write_bytes(whole)
     assert sum("checksum" in text for text in said) > 3
 
 
@@ -151,16 +171,19 @@ HDF5 = [name for name in WRITERS if name.endswith(".h5")]
 )
 def test_damaged_at_random_ends_in_an_error_of_ours(file: Path) -> None:
     """200 files per format, the same ones each time; 60 of HDF5, where every one takes a process of its own."""
-    draw, whole, said = random.Random(file.name), file.read_bytes(), ""
+    draw, said = random.Random(file.name), ""
     for k in range(60 if file.name in HDF5 else 200):
-        file.write_bytes(mutated(whole, draw))
+        part = draw.choice(files_of(file)) if file.is_dir() else file
+        whole = part.read_bytes()
+        part.write_bytes(mutated(whole, draw))
         with warnings.catch_warnings(action="ignore"):  # libraries warn about what they then read or refuse
             try:
                 read(file, max_bytes=1 << 26)
             except CTError as error:
                 said = str(error)
             except Exception as error:
-                raise AssertionError(f"mutation {k} of {file.name}: {error!r}") from error
+                raise AssertionError(f"mutation {k} of {part}: {error!r}") from error
+        part.write_bytes(whole)
         assert "\n" not in said, k
     assert said
 
@@ -637,7 +660,7 @@ def test_settings_that_make_no_sense(tmp_path: Path, given: dict[str, Any], mess
     assert caught.value.exit_code == 2
 
 
-@pytest.mark.parametrize("name", ["own.h5", "own.npz", "helsinki.mat"])
+@pytest.mark.parametrize("name", ["own.h5", "own.npz", "own.zarr", "helsinki.mat"])
 @pytest.mark.parametrize(
     ("given", "why"), [({"pitch": 1.0}, "pitch: .*states its detector"), ({"air": 1e4}, "air: .*line integrals")]
 )

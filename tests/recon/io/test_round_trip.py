@@ -11,7 +11,19 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from io_cases import CONE, GEOMETRIES, GRID, SCAN_WRITERS, VOLUME_WRITERS, data_exchange, dicom, npz, scan_of, volume
+from io_cases import (
+    CONE,
+    GEOMETRIES,
+    GRID,
+    SCAN_WRITERS,
+    VOLUME_WRITERS,
+    content_of,
+    data_exchange,
+    dicom,
+    npz,
+    scan_of,
+    volume,
+)
 
 from recon.errors import CTWarning
 from recon.field_of_view import field_of_view
@@ -25,7 +37,7 @@ OPEN = pytest.mark.filterwarnings("ignore::recon.errors.CTWarning")
 
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=lambda g: type(g).__name__)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("name", ["scan.h5", "scan.npz"])
+@pytest.mark.parametrize("name", ["scan.h5", "scan.npz", "scan.zarr"])
 def test_own_formats_keep_everything(tmp_path: Path, geometry: ScanGeometry, dtype: torch.dtype, name: str) -> None:
     scan = scan_of(geometry)
     scan = replace(scan, values=scan.values.to(dtype))
@@ -42,7 +54,7 @@ def test_own_formats_keep_everything(tmp_path: Path, geometry: ScanGeometry, dty
     assert f"{name}, sha256 " in back.provenance[-1]
 
 
-@pytest.mark.parametrize("name", ["scan.h5", "scan.npz"])
+@pytest.mark.parametrize("name", ["scan.h5", "scan.npz", "scan.zarr"])
 def test_a_scan_without_options(tmp_path: Path, name: str) -> None:
     scan = replace(scan_of(), weights=None, poses=None, provenance=(), calibration=Calibration())
     write_scan(tmp_path / name, scan)
@@ -53,7 +65,7 @@ def test_a_scan_without_options(tmp_path: Path, name: str) -> None:
     assert len(back.provenance) == 1
 
 
-@pytest.mark.parametrize("name", ["scan.h5", "scan.npz"])
+@pytest.mark.parametrize("name", ["scan.h5", "scan.npz", "scan.zarr"])
 def test_a_stated_geometry_leaves_the_rest_as_it_was(tmp_path: Path, name: str) -> None:
     write_scan(tmp_path / name, scan_of())
     other = ParallelBeam.circular(7, detector=CONE.detector)
@@ -91,7 +103,9 @@ def test_other_number_formats_keep_their_values(tmp_path: Path, dtype: str) -> N
         np.testing.assert_array_equal(back.values.numpy(), values.astype("f4"))
 
 
-@pytest.mark.parametrize("name", ["v.nii", "v.nii.gz", "v.tif", "v.tiff", "ünï cödé.nii", "-x.nii", "a b.tif"])
+@pytest.mark.parametrize(
+    "name", ["v.nii", "v.nii.gz", "v.tif", "v.tiff", "ünï cödé.nii", "-x.nii", "a b.tif", "v.zarr", "ä b.zarr"]
+)
 @pytest.mark.parametrize("unit", ["HU", "1/mm", "unknown"])
 def test_volume_keeps_position_and_unit(tmp_path: Path, name: str, unit: str) -> None:
     write_volume(tmp_path / name, volume(), GRID, unit=unit)
@@ -279,9 +293,10 @@ def test_describe_lists_what_looks_wrong(tmp_path: Path) -> None:
 def test_files_do_not_depend_on_the_clock(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_scan(tmp_path / f"{name}.h5", scan_of())
+        write_scan(tmp_path / f"{name}.zarr", scan_of())
         write_volume(tmp_path / f"{name}.nii.gz", volume(), GRID)
-    for suffix in (".h5", ".nii.gz"):
-        assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
+    for suffix in (".h5", ".nii.gz", ".zarr"):
+        assert content_of(tmp_path / f"a{suffix}") == content_of(tmp_path / f"b{suffix}")
     assert zlib.crc32(gzip.decompress((tmp_path / "a.nii.gz").read_bytes()))
 
 
