@@ -99,6 +99,12 @@ class Bench:
         print(table.line(row), flush=True)
         self.write(finished=False)
 
+    def take_up(self) -> None:
+        """Go on with the rows of the last run in the folder, the start excepted."""
+        record = json.loads((self.output / "results.json").read_text())
+        self.machine = record["machine"]
+        self.rows = [Row(**row) for row in record["rows"] if row["workload"] != "start"]
+
     def write(self, *, finished: bool) -> None:
         """Write what there is, after every row: a run that is killed leaves what it measured, and says so."""
         rows = [asdict(row) for row in self.rows]
@@ -244,6 +250,10 @@ def iterated(
 def measure_all(bench: Bench, work: dict[str, Workload]) -> None:
     for measure in (measure_fan, measure_stack, measure_cone, measure_parallel):
         measure(bench, work)
+    measure_start(bench)
+
+
+def measure_start(bench: Bench) -> None:
     for task, note, run in starts.cases(quick=bench.quick):
         bench.add(Row(workload="start", task=task, tool="raymend", note=note), run)
 
@@ -324,6 +334,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--threads", type=int, default=table.processors(), help="for all (default: all processors)")
     parser.add_argument("--output", type=Path, help="folder for the results (default: this; with --quick a new one)")
+    parser.add_argument("--start", action="store_true", help="the start alone, beside the other rows of the last run")
     parser.add_argument(
         "--compare",
         type=float,
@@ -360,6 +371,11 @@ def main() -> int:
         output=output,
         machine=table.machine(arguments.threads),
     )
+    if arguments.start:
+        bench.take_up()
+        measure_start(bench)
+        bench.write(finished=True)
+        return 0
     work = workloads(arguments.quick)
     cone = work["W3"]
     work["W3"] = cone.few(arguments.views)

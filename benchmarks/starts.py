@@ -9,6 +9,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+IMPORT = ["-c", "import recon"]
+STATEMENT = """
+import time
+wall, cpu = time.perf_counter(), time.process_time()
+import recon
+print(time.perf_counter() - wall, time.process_time() - cpu)
+"""
 FIRST = """
 import recon, torch
 row = recon.Detector(shape=(1, 24), pitch=(1.0, 1.0)), recon.VolumeGrid(shape=(1, 16, 16))
@@ -25,7 +32,8 @@ for (detector, grid), method in ((row, recon.fbp), (box, recon.fdk)):
 def cases(*, quick: bool) -> Iterator[tuple[str, str, Callable[[Any], None]]]:
     """Yield name, note and measurement of every process; the first of a kind compiles what the second finds."""
     with tempfile.TemporaryDirectory(prefix="raymend-bench-") as folder:
-        yield "import recon", "a process, interpreter included", lambda row: process(row, ["-c", "import recon"], {})
+        yield "import recon", "the statement", statement
+        yield "import recon, a process", "interpreter and its end included", lambda row: process(row, IMPORT, {})
         for name, note, words in (
             ("first calls", "fan and cone: forward, adjoint, FBP, FDK; a process, import included", ["-c", FIRST]),
             ("raymend demo", "a process, everything included", _demo(Path(folder) / "demo")),
@@ -42,8 +50,13 @@ def _demo(folder: Path) -> list[str]:
     return ["-m", "raymend", "demo", "--json", "--out", str(folder)]
 
 
-def process(row: Any, words: list[str], environment: dict[str, str]) -> None:
-    """Time an interpreter of its own."""
+def statement(row: Any) -> None:
+    """Time the import alone, in an interpreter of its own."""
+    row.wall, row.cpu = (float(number) for number in process(row, ["-c", STATEMENT], {}).split())
+
+
+def process(row: Any, words: list[str], environment: dict[str, str]) -> str:
+    """Time an interpreter of its own and return what it printed."""
     before, wall = os.times(), time.perf_counter()
     found = {**os.environ, **environment, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     done = subprocess.run([sys.executable, "-W", "ignore", *words], env=found, capture_output=True, text=True)
@@ -52,3 +65,4 @@ def process(row: Any, words: list[str], environment: dict[str, str]) -> None:
     after = os.times()
     row.wall = time.perf_counter() - wall
     row.cpu = after.children_user + after.children_system - before.children_user - before.children_system
+    return done.stdout

@@ -1,6 +1,8 @@
 """The reconstruction methods of the command line by name, and which one suits a geometry."""
 
+import contextlib
 import hashlib
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,8 +168,16 @@ def job_of(scan: Scan, settings: Settings, water: float | None) -> dict[str, str
         "method": settings.method,
         **filtered,
         "water": str(water),
-        "block": memory.in_words(memory.current().work),
+        "block": str(memory.current().work),
     }
+
+
+def adopt_blocks(journal: Path) -> None:
+    """Work in the blocks of the run that left a journal, so that its volume goes on to the same bits."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        block = int(json.loads(journal.read_text())["job"]["block"])
+        if block > 0:
+            memory.current().block = block
 
 
 def _plain(progress: Progress | None) -> Callable[[int, int], None] | None:
@@ -179,4 +189,5 @@ def _start(scan: Scan, grid: VolumeGrid) -> "Tensor | None":
     method, _ = default_method(scan.geometry)
     if method not in ANALYTIC:
         return None
-    return ANALYTIC[method](scan, grid, window="hann", limited_angle=True).clamp_min(0)
+    image = ANALYTIC[method](scan, grid, window="hann", limited_angle=True)
+    return memory.blockwise(lambda part: part.clamp_min(0), image, out=image)

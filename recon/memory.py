@@ -46,18 +46,25 @@ class Budget:
         limit: bytes for the whole process, or None to refuse what memory cannot hold.
         scratch: the folder of scratch files.
         reserved: bytes kept for the temporary arrays of one block; it only grows.
+        block: bytes for those, to go on with a run of another budget; None chooses them.
     """
 
     limit: int | None = None
     scratch: Path | None = None
     reserved: int = 0
+    block: int | None = None
 
     @property
     def work(self) -> int:
         """Bytes for the temporary arrays of one block; the same for every budget from 5 GiB on, as results are."""
+        if self.block is not None:
+            return self.block
         if self.limit is None:
             return _WORK[1]
-        return min(_WORK[1], max(_WORK[0], (self.limit - _LIBRARIES) // _SHARE))
+        share = (self.limit - _LIBRARIES) // _SHARE
+        return min(
+            _WORK[1], max(_WORK[0], 1 << max(0, share.bit_length() - 1))
+        )  # a power of two, so that budgets agree
 
     def left(self) -> int:
         """Bytes that arrays may still take in memory, beside what one block needs."""
@@ -79,10 +86,11 @@ def current() -> Budget:
 def limit(size: "int | str | None" = None, *, scratch: "str | os.PathLike[str] | None" = None) -> Iterator[Budget]:
     """Keep the process within a budget of memory: what does not fit goes to scratch files, block by block.
 
-    Results are equal to those without a budget to rounding, and equal bit by bit for equal budgets.
+    Results are equal to those without a budget to rounding, and equal bit by bit for equal budgets. The budget holds
+    for what the block itself runs; a thread that is started inside it has none.
 
     Args:
-        size: bytes, or text such as "6GiB", for the whole process; None for two thirds of what is free.
+        size: bytes, or text such as "6GiB", for the whole process, at most what is free; None for two thirds of that.
         scratch: a folder with room for what does not fit; the system's folder for temporary files by default.
 
     Raises:
@@ -90,7 +98,8 @@ def limit(size: "int | str | None" = None, *, scratch: "str | os.PathLike[str] |
         ResourceError: a size too small for the libraries and one small block.
     """
     least = max(_LIBRARIES, resident()) + 2 * _WORK[0]
-    room = max(least, checks.available_memory() * 2 // 3) if size is None else parse_size(size)
+    free = resident() + checks.available_memory()
+    room = max(least, free * 2 // 3) if size is None else min(parse_size(size), max(least, free))
     folder = Path(tempfile.gettempdir() if scratch is None else os.fspath(scratch))
     if not folder.is_dir():
         raise ConfigError(f"scratch: expected a folder, got {folder}; make it first")
@@ -115,7 +124,7 @@ def parse_size(size: "int | str") -> int:
     if checks.whole(size) and int(size) > 0:
         return int(size)
     found = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([a-zA-Z]*)\s*", size) if isinstance(size, str) else None
-    if found is None or found[2].lower() not in _UNITS or float(found[1]) <= 0:
+    if found is None or found[2].lower() not in _UNITS or not 0 < float(found[1]) < 1e15:
         raise ConfigError(f"memory: expected a size such as 6GiB or 800MiB, got {size!r}")
     return int(float(found[1]) * _UNITS[found[2].lower()])
 
@@ -313,8 +322,8 @@ def even_parts(count: int, size: int, *, extra: int = 0, least: int = 1) -> list
 
 
 def release_after(tensor: Tensor) -> None:
-    """Take the pages of scratch files off this process if a tensor of which some was used is larger than a block."""
-    if _mapped and tensor.nbytes > current().work:
+    """Take the pages of scratch files off this process if a tensor of which some was used is not small."""
+    if _mapped and 4 * tensor.nbytes > current().work:
         _unmap()
 
 

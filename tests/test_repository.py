@@ -117,3 +117,11 @@ def test_version_is_the_same_everywhere() -> None:
         assert re.fullmatch(rf"{re.escape(version)} \(\d{{4}}-\d\d-\d\d\)", newest)
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert re.findall(r"^version: (.+)$", citation, re.MULTILINE) == [version]
+
+
+def test_no_link_is_tracked() -> None:
+    """A link in a checkout can take the place of a folder elsewhere."""
+    found = subprocess.run(["git", "ls-files", "-s"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if found.returncode:
+        pytest.skip("not a git checkout")
+    assert not [line for line in found.stdout.splitlines() if line.startswith("120000")]

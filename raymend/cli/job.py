@@ -71,8 +71,10 @@ class Job:
         """Reconstruct, write and report."""
         from raymend import reconstruction
         from recon import memory
+        from recon.io.slabs import journal_of
 
         begun = time.perf_counter()
+        reconstruction.adopt_blocks(journal_of(self.output))
         recipe = None if self.resume else reconstruction.in_slabs(scan, grid, settings, self.output)
         solution = None
         with progress(settings.method, settings.limit or 100, quiet=self.json) as advance:
@@ -167,7 +169,10 @@ class Job:
 
     def _write(self, image: "Tensor", grid: "VolumeGrid") -> None:
         from recon.io import write_volume
+        from recon.io.slabs import journal_of
 
+        if journal_of(self.output).exists():
+            common.say(f"note: {self.output.name}.partial of an earlier run is still there, and was not used")
         window = (self.window or _PICTURE_WINDOW) if self.output.suffix.lower() == ".png" else None
         write_volume(self.output, image, grid, window=window, unit=self.unit)
 

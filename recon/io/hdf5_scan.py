@@ -119,6 +119,7 @@ class HDF5Source:
         check_stamp(self.path, self.stamp)
         with open_hdf5(self.path) as file:
             values = np.ascontiguousarray(file[name][views, rows], dtype=file[name].dtype.newbyteorder("="))
+        check_stamp(self.path, self.stamp)
         return torch.from_numpy(values)
 
 

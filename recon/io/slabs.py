@@ -7,6 +7,7 @@ of it are finished, with their checksums, and what they were made from. A slab c
 import contextlib
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -65,28 +66,33 @@ class SlabWriter:
     _done: dict[int, Slab] = field(default_factory=dict, init=False)  # by their first slice
     _start: int = field(default=0, init=False)  # what the place said when it was begun
     _place: Place = field(init=False)
+    _hold: contextlib.ExitStack = field(default_factory=contextlib.ExitStack, init=False)
 
     def __post_init__(self) -> None:
         self.path = check_writable(self.path)
         checks.choice("unit", self.unit, UNITS)
         self.partial = self.path.with_name(f"{self.path.name}.partial")
         self._place = place_for(self.path, self.partial)
-        self.journal = self.path.with_name(f"{self.path.name}.partial.json")
+        self.journal = journal_of(self.path)
 
     def __enter__(self) -> "SlabWriter":
-        with self._full_disk_told():
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_held(self.path.with_name(f"{self.partial.name}.lock")))
             if self.journal.exists():
                 self._take_up()
             if not self._done:
                 self._check_room()
-                self._start = self._place.begin(self.grid, self.unit)
-                self._note()
+                with self._full_disk_told():
+                    self._start = self._place.begin(self.grid, self.unit)
+                    self._note()
+            self._hold = stack.pop_all()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None and not self.missing():
-            with self._full_disk_told():
-                self._finish()
+        with self._hold:
+            if kind is None and not self.missing():
+                with self._full_disk_told():
+                    self._finish()
 
     @property
     def finished(self) -> list[slice]:
@@ -111,10 +117,11 @@ class SlabWriter:
             ResourceError: the disk is full; what was finished before stays.
         """
         checks.shaped("slab", checks.floating("slab", slab), (len(slab), *self.grid.shape[1:]), "slice, y, x")
-        if not 0 <= first <= first + len(slab) <= self.grid.shape[0]:
-            raise ShapeError(
-                f"slab: expected slices within the grid's {self.grid.shape[0]}, got {first} to {first + len(slab) - 1}"
-            )
+        last = first + len(slab)
+        if not 0 <= first < last <= self.grid.shape[0]:
+            raise ShapeError(f"slab: expected slices within the grid's {self.grid.shape[0]}, got {first} to {last - 1}")
+        if any(done.start < last and first < done.stop for done in self.finished):
+            raise ShapeError(f"slab: expected slices that are not finished, got {first} to {last - 1}")
         checks.all_finite("slab", slab)
         values = np.ascontiguousarray(slab.detach().cpu().numpy(), dtype="<f4")
         with self._full_disk_told():
@@ -142,8 +149,9 @@ class SlabWriter:
         """Go on with what an earlier run left, slab by slab as far as checksums agree."""
         try:
             found = json.loads(self.journal.read_text())
-            kind, job, slabs = found["format"], found["job"], found["slabs"]
-            self._start = int(found["start"])
+            kind, job, self._start = found["format"], dict(found["job"]), int(found["start"])
+            slabs = {int(first): Slab(int(count), str(digest), float(low), float(high))
+                     for first, count, digest, low, high in found["slabs"]}  # fmt: skip
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise FormatError(f"{self.journal}: cannot be read ({error}); {self._remove()}") from error
         if kind != _FORMAT:
@@ -157,8 +165,7 @@ class SlabWriter:
                 f"{first}: {job.get(first)} there, {ours.get(first)} here); repeat that run, or {self._remove()}"
             )
         self._place.take_up(self.grid, self._start)
-        for first, *parts in slabs:
-            slab = Slab(*parts)
+        for first, slab in slabs.items():
             if hashlib.sha256(self._place.read(first, slab.slices)).hexdigest() == slab.sha256:
                 self._done[first] = slab
 
@@ -166,7 +173,8 @@ class SlabWriter:
         return f"remove {self.partial.name} and {self.journal.name} to start anew"
 
     def _check_room(self) -> None:
-        needed = self.grid.shape[0] * self._slice_bytes
+        copies = 2 if self.path.suffix == ".gz" else 1  # the compressed file is made beside the other
+        needed = copies * self.grid.shape[0] * self._slice_bytes
         free = shutil.disk_usage(self.path.parent).free
         if needed > free:
             raise ResourceError(
@@ -185,12 +193,43 @@ class SlabWriter:
         """Say what is finished and how to go on."""
         try:
             yield
-        except ResourceError:
-            raise
-        except OSError as error:
-            reason = "the disk is full" if disk_full(error) else f"cannot be written ({error.strerror})"
+        except (OSError, ResourceError) as error:
+            full = isinstance(error, ResourceError) or disk_full(error)
+            reason = "the disk is full" if full else f"cannot be written ({getattr(error, 'strerror', error)})"
             done, whole = self.grid.shape[0] - self.missing(), self.grid.shape[0]
+            advice = "free space and run" if full else "run"
             raise ResourceError(
-                f"{self.path}: {reason}; {done} of {whole} slices are finished and kept in {self.partial.name}: free "
-                "space and run the same command again to go on"
+                f"{self.path}: {reason}; {done} of {whole} slices are finished and kept in {self.partial.name}: "
+                f"{advice} the same command again to go on"
             ) from error
+
+
+def journal_of(path: Path) -> Path:
+    """Return the file that says which slabs of an unfinished volume are finished."""
+    return path.with_name(f"{path.name}.partial.json")
+
+
+@contextlib.contextmanager
+def _held(lock: Path) -> Iterator[None]:
+    """Hold a lock file for one writer; a second one ends at once."""
+    import fcntl
+
+    with lock.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            mine = lock.exists() and os.path.samestat(os.fstat(file.fileno()), lock.stat())
+        except OSError:
+            mine = False
+        if not mine:
+            file.seek(0)
+            raise ConfigError(
+                f"{lock.with_suffix('').with_suffix('')}: in use by process {file.read().strip() or 'unknown'}; wait "
+                "for it or choose another output"
+            )
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)

@@ -1,10 +1,12 @@
 """From a scan to an image by iteration, one function per method: scan first, grid second, settings by keyword."""
 
+import math
 from collections.abc import Iterable
 from typing import Any, TypedDict, Unpack
 
 from torch import Tensor
 
+from recon import memory
 from recon.grid import VolumeGrid
 from recon.iterative.priors import TotalVariation
 from recon.iterative.solve import Callback, Progress, Solution, solve
@@ -12,6 +14,8 @@ from recon.iterative.solvers import CGLS, FISTA, OSSART, SIRT
 from recon.iterative.terms import Box, LeastSquares, NonNegative, ray_weights
 from recon.operators import Projector
 from recon.scan import Scan
+
+_TV_VOLUMES = 20  # that its proximal map holds: duals and gradients are three each; 19 measured
 
 
 class Run(TypedDict, total=False):
@@ -120,6 +124,8 @@ def fista_tv(
     Source:
         Beck and Teboulle 2009, IEEE Transactions on Image Processing 18(11): 2419-2434.
     """
+    whole = _TV_VOLUMES * math.prod(grid.shape) * scan.dtype.itemsize
+    memory.reserve(whole, f"total variation, which works on {_TV_VOLUMES} whole volumes at once")
     data = LeastSquares(Projector.of(scan, grid), scan.values, scan.weights)
     prior = TotalVariation(strength=strength, box=NonNegative() if nonnegative else Box()).on(grid)
     return solve(FISTA(), [data, prior], iterations=iterations, **run)

@@ -1,8 +1,9 @@
 """Penalised weighted least squares: every ray counts by its noise, and a prior says what images look like."""
 
+import math
 from typing import Unpack
 
-from recon import checks
+from recon import checks, memory
 from recon.grid import VolumeGrid
 from recon.iterative.methods import Run
 from recon.iterative.priors import Huber, NeighbourPrior
@@ -13,6 +14,7 @@ from recon.operators import Projector
 from recon.scan import Scan
 
 _CORNER = 3e-5  # 1/mm²: slopes above some 1.6 HU per mm count as edges
+_MEDIANS = 4  # volumes that the medians behind a balanced strength take
 _BALANCE = 1.0  # least RMSE on simulated low-dose and sparse thoraxes of another seed than the README shows
 
 
@@ -42,6 +44,7 @@ def pwls(
     Source:
         Thibault et al. 2007, Medical Physics 34(11): 4526-4544; Kim, Ramani and Fessler 2015, IEEE TMI 34(1): 167-178.
     """
+    memory.reserve(_MEDIANS * math.prod(grid.shape) * scan.dtype.itemsize, f"medians of {_MEDIANS} whole volumes")
     data = LeastSquares(Projector.of(scan, grid), scan.values, scan.weights)
     penalty = balanced_huber(data, grid) if prior is None else prior.on(grid)
     terms: Terms = [data, penalty, NonNegative() if nonnegative else Box()]

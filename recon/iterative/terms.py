@@ -236,12 +236,13 @@ class Box(ProximableTerm):
 
     def value(self, x: Tensor) -> Tensor:
         """Return 0 if every voxel lies inside, infinity otherwise."""
-        inside = bool(((x >= self.low) & (x <= self.high)).all())
+        least, most = memory.ends(x)
+        inside = self.low <= least and most <= self.high
         return x.new_tensor(0.0 if inside else float("inf"), dtype=torch.float64)
 
     def prox(self, x: Tensor, step: float = 1.0) -> Tensor:
         """Return the nearest image inside, whatever the step."""
-        return x.clamp(self.low, self.high)
+        return memory.blockwise(lambda part: part.clamp(self.low, self.high), x)
 
 
 @dataclass(frozen=True)

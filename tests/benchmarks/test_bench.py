@@ -17,6 +17,7 @@ OURS = {
     *(("W3", task) for task in ("FDK", "filtering", "backprojection")),
     ("W4", "FBP"),
     ("start", "import recon"),
+    ("start", "import recon, a process"),
     *(
         ("start", f"{name}, {state}")
         for name in ("first calls", "raymend demo")

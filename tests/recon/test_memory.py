@@ -19,7 +19,7 @@ def test_sizes_are_read(size: int | str, number: int) -> None:
     assert memory.parse_size(size) == number
 
 
-@pytest.mark.parametrize("size", ["", "much", "6 GiBB", "-1GiB", "0", 0, -5, True, 1.5, None])
+@pytest.mark.parametrize("size", ["", "much", "6 GiBB", "-1GiB", "0", "9" * 400 + "GiB", 0, -5, True, 1.5, None])
 def test_other_sizes_are_refused(size: object) -> None:
     with pytest.raises(ConfigError, match="memory: expected a size such as 6GiB"):
         memory.parse_size(size)  # type: ignore[arg-type]
@@ -42,12 +42,35 @@ def test_a_budget_needs_a_folder(tmp_path: Path) -> None:
 
 
 def test_a_budget_ends_with_its_block(tmp_path: Path) -> None:
-    with memory.limit(MANY, scratch=tmp_path):
-        assert memory.current().limit == 64 << 30
-        with memory.limit("32GiB", scratch=tmp_path):
-            assert memory.current().limit == 32 << 30
-        assert memory.current().limit == 64 << 30
+    with memory.limit("1GiB", scratch=tmp_path):
+        assert memory.current().limit == 1 << 30
+        with memory.limit("800MiB", scratch=tmp_path):
+            assert memory.current().limit == 800 << 20
+        assert memory.current().limit == 1 << 30
     assert memory.current().limit is None
+
+
+def test_a_budget_beyond_the_machine_is_what_is_free(tmp_path: Path) -> None:
+    with memory.limit("100TiB", scratch=tmp_path):
+        limit = memory.current().limit
+        assert limit is not None
+        assert limit <= memory.resident() + memory.checks.available_memory() + (1 << 30)
+
+
+def test_near_budgets_work_in_the_same_blocks(tmp_path: Path) -> None:
+    sizes = set()
+    for size in ("1.5GiB", "1.51GiB", "1.6GiB"):
+        with memory.limit(size, scratch=tmp_path):
+            sizes.add(memory.current().work)
+    assert len(sizes) == 1
+
+
+def test_room_that_is_reserved_is_left_by_arrays(tmp_path: Path) -> None:
+    with memory.limit("1GiB", scratch=tmp_path):
+        memory.reserve(400 << 20, "a block")
+        assert memory.current().left() <= (112 << 20)
+        with pytest.raises(ResourceError, match=r"1 GiB is too small for a block; the smallest .* is 1\.25 GiB"):
+            memory.reserve(600 << 20, "a block")
 
 
 @pytest.fixture

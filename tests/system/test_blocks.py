@@ -75,7 +75,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits(scan: Path, whole: byte
         assert code == 143
         assert "slices are finished: run the same command again to go on" in err
     assert not output.exists()
-    again = start(scan, output)
+    again = start(scan, output, "--memory", "2GiB")  # the blocks are those of the run that was stopped
     _, err = again.communicate(timeout=240)
     assert again.returncode == 0, err
     assert "going on with volume.nii.partial" in err
@@ -114,7 +114,7 @@ def test_the_process_stays_within_its_budget(scan: Path, tmp_path: Path) -> None
         "finally:\n    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)\n"
     )
     options = ["--shape", "72,448,448", "--spacing", "0.5", "--memory", "1GiB", "--json"]
-    for method in ("fdk", "cgls"):
+    for method in ("fdk", "cgls", "pwls"):
         command = [sys.executable, "-c", code, "reconstruct", scan, "-o", tmp_path / f"{method}.nii", *options]
         command += ["--method", method] + (["--iterations", "1"] if method != "fdk" else [])
         done = subprocess.run(

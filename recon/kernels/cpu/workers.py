@@ -2,7 +2,8 @@
 
 Jobs are numbered and write to places of their own, so that neither the number of threads nor who does what changes a
 bit. Numba's own threads are not used: a loop compiled for them takes about twice as long to compile, their shares are
-fixed in advance, and some of them neither survive a fork nor serve two callers at once.
+fixed in advance, and some of them neither survive a fork nor serve two callers at once. These do; but torch's own
+threads, which copy arrays, hang in a forked process that used them before: start processes by spawn.
 """
 
 import os

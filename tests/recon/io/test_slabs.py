@@ -1,6 +1,7 @@
 """Volumes that are written slab by slab: the same files, and nothing finished is ever lost."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -140,6 +141,8 @@ def test_slabs_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     with writer(tmp_path / "v.nii") as out:
         with pytest.raises(ShapeError, match="slab: expected"):
             out.write(0, VALUES[:, :3])
+        with pytest.raises(ShapeError, match="slab: expected"):
+            out.write(0, VALUES[:0])
         with pytest.raises(ShapeError, match="slab: expected slices within the grid's 4, got 3 to 5"):
             out.write(3, VALUES[:3])
         with pytest.raises(NumericalError, match="slab"):
@@ -157,3 +160,51 @@ def test_the_journal_is_plain(tmp_path: Path) -> None:
     found = json.loads((tmp_path / "v.nii.partial.json").read_text())
     assert found["job"]["method"] == "fdk"
     assert found["slabs"][0][:2] == [2, 2]
+
+
+def test_slabs_are_written_once(tmp_path: Path) -> None:
+    with writer(tmp_path / "v.nii") as out:
+        out.write(1, VALUES[1:3])
+        with pytest.raises(ShapeError, match="expected slices that are not finished, got 2 to 3"):
+            out.write(2, VALUES[2:])
+        assert out.missing() == 2
+
+
+def test_a_volume_has_one_writer(tmp_path: Path) -> None:
+    with writer(tmp_path / "v.nii") as out:
+        out.write(0, VALUES[:2])
+        with pytest.raises(ConfigError, match=rf"v\.nii: in use by process {os.getpid()}; wait for it"):
+            writer(tmp_path / "v.nii").__enter__()
+        out.write(2, VALUES[2:])
+    assert [p.name for p in tmp_path.iterdir()] == ["v.nii"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"job": []}, {"job": None}, {"slabs": 5}, {"slabs": [[0, 1]]}, {"slabs": [["a", 1, "", 0, 0]]}, {"start": []}],
+)
+def test_a_damaged_journal_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
+    write_half(tmp_path / "v.nii")
+    journal = tmp_path / "v.nii.partial.json"
+    journal.write_text(json.dumps({**json.loads(journal.read_text()), **change}))
+    with pytest.raises((FormatError, ConfigError), match=r"remove v\.nii\.partial"):
+        writer(tmp_path / "v.nii").__enter__()
+
+
+def test_a_disk_that_fills_while_a_volume_is_compressed_keeps_the_slabs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from recon.io import slab_places
+
+    def fill(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(slab_places.shutil, "copyfileobj", fill)
+    out = writer(tmp_path / "v.nii.gz").__enter__()
+    out.write(0, VALUES)
+    with pytest.raises(ResourceError, match=r"4 of 4 slices are finished and kept in v\.nii\.gz\.partial: free space"):
+        out.__exit__(None)
+    monkeypatch.undo()
+    with writer(tmp_path / "v.nii.gz") as again:
+        assert again.missing() == 0
+    assert torch.equal(read_volume(tmp_path / "v.nii.gz").values, VALUES)
