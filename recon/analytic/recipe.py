@@ -19,7 +19,7 @@ from recon.scan import Scan
 AnyBeam = ParallelBeam | ConeBeam
 Advance = Callable[[int, int], None]
 
-_FILTERED = 1 << 24  # bytes of temporary arrays while rows are filtered: more leaves the caches
+_FILTERED = 1 << 23  # bytes of temporary arrays while rows are filtered: twice as many leave the caches
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
