@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from recon import ConeBeam, ParallelBeam, Scan, ScanGeometry, VolumeGrid, fbp, fdk, memory
 from recon.analytic.fbp import prepare
-from recon.analytic.recipe import Recipe
+from recon.analytic.recipe import Recipe, slabs_of
 from recon.errors import ConfigError, NumericalError
 from recon.io.slabs import SUFFIXES, SlabWriter
 from recon.iterative import Solution, cgls, os_sart, pwls, sirt
@@ -137,7 +137,7 @@ def in_slabs(scan: Scan, grid: VolumeGrid, settings: Settings, output: Path) -> 
     """Return the recipe of a volume to be written slab by slab, or None where it is made in one piece."""
     if settings.method not in ANALYTIC or not output.name.lower().endswith(SUFFIXES):
         return None
-    if len(memory.even_parts(grid.shape[0], 4 * grid.shape[1] * grid.shape[2])) < 2:
+    if len(slabs_of(grid)) < 2:
         return None
     return prepare(scan, grid, **settings.filter)
 

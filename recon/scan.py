@@ -98,6 +98,10 @@ class Scan:
         """Return the values of some views and rows (view, row, column)."""
         return self.values[views, rows]
 
+    def empty(self, *shape: int) -> Tensor:
+        """Return a tensor of the values' type, on their device, with arbitrary content."""
+        return self.values.new_empty(shape)
+
     def moved(self, poses: Tensor) -> "Scan":
         """Return the same data with the motion of the object stated: (view, 6), mm and rad."""
         return self.changed(poses=poses)

@@ -84,6 +84,10 @@ class StoredScan(Scan):
         """Read the values of some views and rows (view, row, column)."""
         return self._checked("values", views, rows)
 
+    def empty(self, *shape: int) -> Tensor:
+        """Return a tensor of the values' type with arbitrary content; nothing is read."""
+        return torch.empty(shape, dtype=self.dtype)
+
     def changed(self, **changes: Any) -> Scan:
         """Return the scan with other fields; the projections stay where they are unless they are replaced."""
         if {"values", "weights"} & set(changes):

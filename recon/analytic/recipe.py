@@ -79,7 +79,7 @@ class Recipe:
         slabs = self.slabs()
         if len(slabs) == 1:
             return self.slab(scan, slabs[0], progress=progress)
-        out = memory.like(scan.block(slice(0, 1), slice(0, 1)), self.grid.shape)
+        out = memory.like(scan.empty(0), self.grid.shape)
         for number, slices in enumerate(slabs):
             out[slices] = self.slab(scan, slices, progress=_within(progress, number, len(slabs)))
             memory.release()
@@ -87,7 +87,7 @@ class Recipe:
 
     def slabs(self) -> list[slice]:
         """Cut the grid into slabs of slices that fit into the budget's block, all but the last equally thick."""
-        return memory.even_parts(self.grid.shape[0], 4 * self.grid.shape[1] * self.grid.shape[2])
+        return slabs_of(self.grid)
 
     def slab(self, scan: Scan, slices: slice, *, progress: Advance | None = None) -> Tensor:
         """Return some slices of the image (slice, y, x) in 1/mm, adding up blocks of views."""
@@ -115,11 +115,10 @@ class Recipe:
         The outer rows are repeated once beyond the detector: a pixel has an extent, and half of it lies beyond its
         middle.
         """
-        count = self.rows
+        count = self.maps.detector_shape[0]
         first, last = min(max(rows[0], 0), count - 1), max(min(rows[1], count), 1)
         begin, end, _ = views.indices(len(self.weights))
-        shape = end - begin, rows[1] - rows[0], self.maps.detector_shape[1]
-        out = scan.block(slice(0, 1), slice(0, 1)).new_empty(shape)
+        out = scan.empty(end - begin, rows[1] - rows[0], self.maps.detector_shape[1])
         before = min(max(-rows[0], 0), out.shape[1] - (last - first))
         inner = out[:, before : before + last - first]
         step = max(1, _FILTERED // (24 * len(self.response) * (last - first)))
@@ -129,11 +128,6 @@ class Recipe:
         out[:, :before] = inner[:, :1]
         out[:, before + last - first :] = inner[:, -1:]
         return out
-
-    @property
-    def rows(self) -> int:
-        """The number of detector rows."""
-        return self.maps.detector_shape[0]
 
     def _filter(self, scan: Scan, views: slice, rows: slice) -> Tensor:
         values = scan.block(views, rows)
@@ -146,6 +140,11 @@ class Recipe:
         columns = values.shape[-1]
         longer = continued(values, self.continuation, columns)
         return filter_rows(longer, self.response)[..., columns : 2 * columns]
+
+
+def slabs_of(grid: VolumeGrid) -> list[slice]:
+    """Cut a grid into slabs of slices that fit into the budget's block."""
+    return memory.even_parts(grid.shape[0], 4 * grid.shape[1] * grid.shape[2])
 
 
 def _response(geometry: AnyBeam, columns: int, window: str, cutoff: float) -> Tensor:
