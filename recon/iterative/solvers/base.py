@@ -1,5 +1,6 @@
 """What every solver is: frozen settings, a first state, and a step from one state to the next."""
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
@@ -129,14 +130,24 @@ def combined(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
     return memory.blockwise(function, *(tensor.expand_as(tensors[0]) for tensor in tensors))
 
 
+def added(images: Sequence[Tensor], like: Tensor) -> Tensor:
+    """Add up images; zeros shaped like another if there are none."""
+    return functools.reduce(functools.partial(combined, torch.add), images) if images else memory.like(like, fill=0)
+
+
 def gradient_sum(parts: Sequence[tuple[Tensor, Tensor]], like: Tensor) -> tuple[float, Tensor]:
     """Add up values and gradients."""
-    if not parts:
-        return 0.0, memory.like(like, fill=0)
-    slope = parts[0][1]
-    for _, other in parts[1:]:
-        slope = combined(torch.add, slope, other)
-    return sum(float(value) for value, _ in parts), slope
+    return sum(float(value) for value, _ in parts), added([slope for _, slope in parts], like)
+
+
+def momentum(counter: float) -> tuple[float, float]:
+    """Return how far to go on in the direction of the last step, and the next counter.
+
+    Source:
+        Nesterov 1983, Soviet Mathematics Doklady 27(2): 372-376; Beck and Teboulle 2009, SIIMS 2(1), eqs. 4.2, 4.3.
+    """
+    following = (1 + (1 + 4 * counter**2) ** 0.5) / 2
+    return (counter - 1) / following, following
 
 
 def scaled_step(image: Tensor, gradient: Tensor, curvature: Tensor, length: float, box: ProximableTerm) -> Tensor:

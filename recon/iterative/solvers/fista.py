@@ -14,6 +14,7 @@ from recon.iterative.solvers.base import (
     combined,
     data_term,
     gradient_sum,
+    momentum,
     only,
     proximable_term,
     relative_change,
@@ -113,6 +114,5 @@ def _extrapolated(state: FISTAState, image: Tensor) -> tuple[Tensor, float]:
     uphill = memory.total(lambda point, new, old: (point - new) * (new - old), state.point, image, state.image)
     if uphill > 0:
         return image, 1.0
-    counter = (1 + (1 + 4 * state.counter**2) ** 0.5) / 2
-    share = (state.counter - 1) / counter
+    share, counter = momentum(state.counter)
     return combined(lambda new, old: new + share * (new - old), image, state.image), counter

@@ -10,9 +10,11 @@ from recon import checks
 from recon.iterative.solvers.base import (
     Solver,
     State,
+    added,
     combined,
     data_term,
     gradient_sum,
+    momentum,
     objective,
     only,
     proximable_term,
@@ -76,7 +78,7 @@ class OSMomentum(Solver[OSMomentumState]):
                 return box.prox(x - state.length * bend * (self.subsets * data + prior), 1.0)
 
             before, image = image, combined(lower, point, scale, slope, prior_slope)
-            share, counter = _momentum(counter)
+            share, counter = momentum(counter)
             point = combined(lambda new, old, share=share: new + share * (new - old), image, before)
         if not seen <= state.objective and _rises(terms, state.image, image):
             return _calmed(state, seen)
@@ -89,12 +91,6 @@ class OSMomentum(Solver[OSMomentumState]):
             counter=counter,
             length=state.length,
         )
-
-
-def _momentum(counter: float) -> tuple[float, float]:
-    """Return how far to go on in the direction of the last step, and the next counter."""
-    following = (1 + (1 + 4 * counter**2) ** 0.5) / 2
-    return (counter - 1) / following, following
 
 
 def _rises(terms: Terms, before: Tensor, after: Tensor) -> bool:
@@ -116,8 +112,7 @@ def _calmed(state: OSMomentumState, seen: float) -> OSMomentumState:
 
 def _scale(terms: Terms, image: Tensor) -> Tensor:
     """Return one over the curvature of all terms, the same for every subset."""
-    bends = [(image.new_zeros(()), term.curvature(image, everywhere=True)) for term in smooth_terms(terms)]
-    return safe_inverse(gradient_sum(bends, image)[1])
+    return safe_inverse(added([term.curvature(image, everywhere=True) for term in smooth_terms(terms)], image))
 
 
 def _priors(terms: Terms, x: Tensor) -> tuple[float, Tensor]:
