@@ -62,9 +62,8 @@ class Budget:
         if self.limit is None:
             return _WORK[1]
         share = (self.limit - _LIBRARIES) // _SHARE
-        return min(
-            _WORK[1], max(_WORK[0], 1 << max(0, share.bit_length() - 1))
-        )  # a power of two, so that budgets agree
+        even = 1 << max(0, share.bit_length() - 1)  # a power of two, so that near budgets agree
+        return min(_WORK[1], max(_WORK[0], even))
 
     def left(self) -> int:
         """Bytes that arrays may still take in memory, beside what one block needs."""

@@ -103,17 +103,12 @@ class Job:
         job = reconstruction.job_of(scan, settings, water)
         with SlabWriter(path=self.output, grid=recipe.grid, unit=self.unit, job=job) as out:
             if out.finished:
-                done = recipe.grid.shape[0] - out.missing()
-                common.say(f"going on with {out.partial.name}: {done} of {recipe.grid.shape[0]} slices are finished")
+                common.say(f"going on with {out.partial.name}: {out.told()}")
             try:
                 reconstruction.run_in_slabs(scan, recipe, out, lambda slab: self._shown(slab, scan), tell)
             except KeyboardInterrupt:
-                done = recipe.grid.shape[0] - out.missing()
-                common.say(
-                    f"raymend: interrupted; {done} of {recipe.grid.shape[0]} slices are finished: run the same command "
-                    "again to go on"
-                )
-                raise typer.Exit(TERMINATED if terminated() else INTERRUPTED) from None
+                common.say(f"raymend: interrupted; {out.told()}: run the same command again to go on")
+                raise _stopped() from None
             return out.range
 
     def _whole(
@@ -149,7 +144,7 @@ class Job:
         if solution is None or solution.status is not Status.STOPPED:
             return
         common.say(f"raymend: interrupted at iteration {solution.iterations}; {self._kept(solution)}")
-        raise typer.Exit(TERMINATED if terminated() else INTERRUPTED)
+        raise _stopped()
 
     def _kept(self, solution: "Solution") -> str:
         from recon.io.checkpoint import save_checkpoint
@@ -196,6 +191,11 @@ class Job:
             "warnings": noticed(),
         }
         common.print_json(content) if self.json else _print_summary(content, solution)
+
+
+def _stopped() -> typer.Exit:
+    """Return the end of a command that a signal stopped."""
+    return typer.Exit(TERMINATED if terminated() else INTERRUPTED)
 
 
 def _print_summary(content: Mapping[str, Any], solution: "Solution | None") -> None:

@@ -108,6 +108,10 @@ class SlabWriter:
         """Return the number of slices that are still to be written."""
         return self.grid.shape[0] - sum(slab.slices for slab in self._done.values())
 
+    def told(self) -> str:
+        """Say how many slices are finished."""
+        return f"{self.grid.shape[0] - self.missing()} of {self.grid.shape[0]} slices are finished"
+
     def write(self, first: int, slab: Tensor) -> None:
         """Write some slices (slice, y, x) from slice `first` on.
 
@@ -196,10 +200,9 @@ class SlabWriter:
         except (OSError, ResourceError) as error:
             full = isinstance(error, ResourceError) or disk_full(error)
             reason = "the disk is full" if full else f"cannot be written ({getattr(error, 'strerror', error)})"
-            done, whole = self.grid.shape[0] - self.missing(), self.grid.shape[0]
             advice = "free space and run" if full else "run"
             raise ResourceError(
-                f"{self.path}: {reason}; {done} of {whole} slices are finished and kept in {self.partial.name}: "
+                f"{self.path}: {reason}; {self.told()} and kept in {self.partial.name}: "
                 f"{advice} the same command again to go on"
             ) from error
 

@@ -1,5 +1,7 @@
 """Which compiled kernel backprojects for FBP and FDK, and the frames of zeros that each one reads."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -18,20 +20,13 @@ def backproject(maps: Maps, values: Tensor) -> Tensor:
         return _parallel_backprojection(maps, values.detach())
     if _fan(maps, values):
         return _fan_backprojection(maps, values.detach())
-    rows, columns = maps.detector_shape
     z, y, x = maps.grid_shape
     padded = torch.nn.functional.pad(values.transpose(2, 3), (1, 1, 1, 1))
     out = values.new_empty(len(values), y, x, z)
     shadow.shadow_backprojection(
         len(values) * y,
         padded.detach().flatten(2).numpy(),
-        maps.matrices.contiguous().numpy(),
-        maps.arc,
-        maps.scale,
-        maps.shift.numpy(),
-        maps.middle,
-        rows,
-        columns,
+        *_shadows(maps),
         out.numpy(),
     )
     return out.permute(0, 3, 1, 2).contiguous()
@@ -111,18 +106,18 @@ def _steady_backprojection(maps: Maps, values: Tensor) -> Tensor:
     shadow.steady_backprojection(
         len(values) * -(-maps.grid_shape[1] // tile) * -(-maps.grid_shape[2] // tile),
         framed.flatten(1).numpy(),
-        maps.matrices.contiguous().numpy(),
-        maps.arc,
-        maps.scale,
-        maps.shift.numpy(),
-        maps.middle,
-        rows,
-        columns,
+        *_shadows(maps),
         tile,
         out.numpy(),
         scratch=resample.SCRATCH + tile**2 * -(-maps.grid_shape[0] // 32) * 32,
     )
     return out
+
+
+def _shadows(maps: Maps) -> tuple[Any, ...]:
+    """Return what tells a kernel where on the detector a voxel falls."""
+    where = maps.matrices.contiguous().numpy(), maps.arc, maps.scale, maps.shift.numpy(), maps.middle
+    return *where, *maps.detector_shape
 
 
 def _strip(maps: Maps) -> int:
