@@ -157,11 +157,6 @@ def empty(shape: Sequence[int], *, dtype: torch.dtype = torch.float32, name: str
     return torch.empty(*shape, dtype=dtype).zero_()  # touched at once, so that it counts from here on
 
 
-def zeros(shape: Sequence[int], *, dtype: torch.dtype = torch.float32, name: str = "array") -> Tensor:
-    """Return a tensor of zeros, placed as `empty` places it."""
-    return empty(shape, dtype=dtype, name=name).zero_()
-
-
 def like(tensor: Tensor, shape: Sequence[int] | None = None, *, fill: float | None = None) -> Tensor:
     """Return a tensor of another's type, on its device, placed as `empty` places it.
 

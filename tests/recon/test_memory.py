@@ -90,7 +90,7 @@ def test_what_does_not_fit_lies_on_the_disk_without_a_name(full: Path) -> None:
         assert float(array[2, 699, 799]) == array.numel() - 1
         assert not list(full.iterdir())
         assert array.data_ptr() % 64 == 0
-        small = memory.zeros((10, 10), dtype=torch.float64)
+        small = memory.empty((10, 10), dtype=torch.float64)
         assert small.dtype == torch.float64
         assert len(memory._mapped) == before + 1
         del array
