@@ -61,7 +61,7 @@ $(VENV)/.ready-core: pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.ready-test: pyproject.toml constraints.txt
-	@$(MAKE) --no-print-directory install-here EXTRAS='[test,io,compare,dev]'
+	@$(MAKE) --no-print-directory install-here EXTRAS='[test,io,compare,dev,triton]'
 	@if [ "$$CI" = true ]; then $(PY) .ci/cpu_only.py; fi
 	@touch $@ $(VENV)/.ready-core
 

@@ -1,27 +1,46 @@
 """Kernels by operation and device: the device of the input decides, nothing falls back silently."""
 
+import functools
 from collections.abc import Callable
-from typing import Any
 
 from torch import Tensor
 
-from recon.errors import ResourceError
+from recon.errors import ConfigError, ResourceError
 
-Kernel = Callable[[Any, Tensor], Tensor]
+Kernel = Callable[..., Tensor]
+PRECISIONS = ("single", "tf32", "half")  # of what GPU kernels multiply; sums are always in single precision
 
 
-def find(operation: str, tensor: Tensor) -> Kernel:
+def find(operation: str, tensor: Tensor, precision: str = "single") -> Kernel:
     """Return the kernel of an operation for the device a tensor is on.
 
     Raises:
-        ResourceError: no kernel exists for that device.
+        ConfigError: less than single precision on the CPU.
+        ResourceError: no kernel exists for that device, or Triton is missing.
     """
-    if tensor.device.type != "cpu":
-        raise ResourceError(
-            f"{operation}: expected a tensor on the CPU, got {tensor.device}; move it with .cpu(), there is no kernel "
-            f"for {tensor.device.type} in this version"
-        )
-    from recon.kernels import cpu
+    if tensor.device.type == "cpu":
+        if precision != "single":
+            raise ConfigError(f"precision: expected 'single' for tensors on the CPU, got {precision!r}")
+        from recon.kernels import cpu
 
-    kernel: Kernel = getattr(cpu, operation)
-    return kernel
+        kernel: Kernel = getattr(cpu, operation)
+        return kernel
+    if tensor.device.type != "cuda":
+        raise ResourceError(
+            f"{operation}: expected a tensor on the CPU or a CUDA GPU, got {tensor.device}; move it with .cpu(), there "
+            f"is no kernel for {tensor.device.type}"
+        )
+    kernel = getattr(_gpu(), operation)
+    return kernel if precision == "single" else functools.partial(kernel, precision=precision)
+
+
+def _gpu() -> object:
+    try:
+        from recon.kernels import gpu
+    except ModuleNotFoundError as error:
+        if error.name != "triton":
+            raise
+        raise ResourceError(
+            "GPU kernels need Triton, which this torch came without; install it: pip install 'raymend[triton]'"
+        ) from error
+    return gpu

@@ -21,10 +21,10 @@ import torch
 from torch import Tensor
 
 from recon.kernels.cpu.compile import inline, kernel
-from recon.kernels.cpu.plans import Kept
 from recon.kernels.cpu.resample import BORDER, MARGIN, SCRATCH, add_back, add_lines, clear, padded
 from recon.kernels.cpu.simd import local_doubles, local_floats, local_ints
 from recon.kernels.lines import Lines
+from recon.kernels.plans import Kept
 
 _TIE = 1 + 1e-9  # as in the twin
 _LEVEL = 1e-7  # voxels by which rows may lean over the whole detector

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from recon.kernels.cpu import plane, stack
-from recon.kernels.cpu.plans import Kept
 from recon.kernels.cpu.tables import Tables, in_plane, row_heights, tabulate
 from recon.kernels.lines import Lines
+from recon.kernels.plans import Kept
 
 STACKED = 8  # images from which `stack` is faster than `plane` one by one
 
