@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from recon import kernels, memory
@@ -51,6 +52,19 @@ class Blocks:
         out = memory.like(projections, (len(projections), *self.lines.grid_shape), fill=0)
         for cut in self.cuts(projections):
             self.spread(projections[:, cut[0].views], cut, out)
+        return out
+
+    def ray_gradient(self, volume: Tensor, projections: Tensor) -> Tensor:
+        """Differentiate the sum of projected volumes times projections by the rays: (view, 5, 3), float64."""
+        out = torch.zeros(self.lines.shape[0], 5, 3, dtype=torch.float64)
+        for cut in self.cuts(volume):
+            for block in cut:
+                slab = volume[:, block.slices].contiguous()
+                values = projections[:, block.views, block.rows].contiguous()
+                found = kernels.find("ray_gradient", slab)(self._lines(block), slab, values).to(out)
+                out[block.views] += found
+                out[block.views, 2] += self.lines.middle_of(block.rows) * found[:, 1]  # centre of a block: see Lines
+                memory.release()
         return out
 
     def project(self, volume: Tensor, cut: Sequence[Block]) -> Tensor:

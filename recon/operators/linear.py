@@ -53,8 +53,21 @@ class LinearOperator(ABC):
         checks.shaped("x", checks.floating("x", x), self.domain_shape, self.axes[0])
         batch = x.shape[: x.ndim - len(self.domain_shape)]
         flat = x.reshape(-1, *self.domain_shape)
-        out: Tensor = _Apply.apply(flat, self, self.T)  # type: ignore[no-untyped-call]
+        if self.requires_grad and torch.is_grad_enabled():
+            out = self._traced(flat, transposed=False)
+        else:
+            out = _Apply.apply(flat, self, self.T)  # type: ignore[no-untyped-call]
         return out.reshape(*batch, *self.range_shape)
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether the operator itself is made of tensors that require a gradient, such as poses."""
+        return False
+
+    def _traced(self, x: Tensor, *, transposed: bool) -> Tensor:
+        """Apply the operator or its transpose within the graph of what it is made of."""
+        out: Tensor = _Apply.apply(x, *((self.T, self) if transposed else (self, self.T)))  # type: ignore[no-untyped-call]
+        return out
 
     def __matmul__(self, other: Any) -> Any:
         if isinstance(other, LinearOperator):
@@ -116,17 +129,34 @@ class _Apply(torch.autograd.Function):
     """Apply an operator; its derivative is the transpose, applied the same way, so any order works."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, operator: LinearOperator, transpose: LinearOperator) -> Tensor:
+    def forward(x: Tensor, operator: LinearOperator, transpose: LinearOperator) -> Tensor:
         """Apply the operator outside the graph."""
-        ctx.pair = (transpose, operator)
         return operator._forward(x.detach())
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Keep the operators alone: a linear map's derivative does not ask where it is taken."""
+        _, *ctx.pair = inputs
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         """Apply the transpose, itself differentiable."""
-        transpose, operator = ctx.pair
+        operator, transpose = ctx.pair
         grad: Tensor = _Apply.apply(grads[0].contiguous(), transpose, operator)  # type: ignore[no-untyped-call]
         return grad, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
+        """Apply the operator to the tangent."""
+        out: Tensor = _Apply.apply(tangent.contiguous(), *ctx.pair)  # type: ignore[no-untyped-call]
+        return out
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], x: Tensor, *pair: LinearOperator) -> tuple[Tensor, int]:
+        """Take the mapped axis into the batch."""
+        mapped = x.movedim(in_dims[0], 0)
+        out: Tensor = _Apply.apply(mapped.flatten(0, 1), *pair)  # type: ignore[no-untyped-call]
+        return out.unflatten(0, mapped.shape[:2]), 0
 
 
 class Transpose(LinearOperator):
@@ -155,6 +185,14 @@ class Transpose(LinearOperator):
         """The operator itself."""
         return self._operator
 
+    @property
+    def requires_grad(self) -> bool:
+        """Whether the operator is made of tensors that require a gradient."""
+        return self._operator.requires_grad
+
+    def _traced(self, x: Tensor, *, transposed: bool) -> Tensor:
+        return self._operator._traced(x, transposed=not transposed)
+
     def _forward(self, x: Tensor) -> Tensor:
         return self._operator._adjoint(x)
 
@@ -181,6 +219,15 @@ class Composition(LinearOperator):
     def range_shape(self) -> Shape:
         """The outer operator's range."""
         return self._outer.range_shape
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether one of the two is made of tensors that require a gradient."""
+        return self._outer.requires_grad or self._inner.requires_grad
+
+    def _traced(self, x: Tensor, *, transposed: bool) -> Tensor:
+        first, second = (self._outer, self._inner) if transposed else (self._inner, self._outer)
+        return second._traced(first._traced(x, transposed=transposed), transposed=transposed)
 
     def _forward(self, x: Tensor) -> Tensor:
         return self._outer._forward(self._inner._forward(x))
@@ -210,6 +257,14 @@ class Sum(LinearOperator):
         """The shared range."""
         return self._left.range_shape
 
+    @property
+    def requires_grad(self) -> bool:
+        """Whether one of the two is made of tensors that require a gradient."""
+        return self._left.requires_grad or self._right.requires_grad
+
+    def _traced(self, x: Tensor, *, transposed: bool) -> Tensor:
+        return self._left._traced(x, transposed=transposed) + self._right._traced(x, transposed=transposed)
+
     def _forward(self, x: Tensor) -> Tensor:
         return self._left._forward(x) + self._right._forward(x)
 
@@ -236,6 +291,14 @@ class Scaled(LinearOperator):
     def range_shape(self) -> Shape:
         """The operator's range."""
         return self._operator.range_shape
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether the operator is made of tensors that require a gradient."""
+        return self._operator.requires_grad
+
+    def _traced(self, x: Tensor, *, transposed: bool) -> Tensor:
+        return self._factor * self._operator._traced(x, transposed=transposed)
 
     def _forward(self, x: Tensor) -> Tensor:
         return self._factor * self._operator._forward(x)
@@ -282,6 +345,18 @@ class Diagonal(LinearOperator):
     def range_shape(self) -> Shape:
         """The weights' shape."""
         return tuple(self._weights.shape)
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether the weights require a gradient."""
+        return self._weights.requires_grad
+
+    def _traced(self, x: Tensor, *, transposed: bool) -> Tensor:
+        return x * self._weights.to(x)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Travel with the numbers of the weights; a graph cannot be copied."""
+        return {**self.__dict__, "_weights": self._weights.detach()}
 
     def _forward(self, x: Tensor) -> Tensor:
         return x * self._weights.to(x)
