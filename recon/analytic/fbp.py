@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from recon import checks, memory
+from recon.analytic.differentiable import reconstruct
 from recon.analytic.filters import WINDOWS
 from recon.analytic.recipe import Advance, AnyBeam, Recipe
 from recon.analytic.truncation import warn_truncation
@@ -34,6 +35,7 @@ def fbp(
 
     Cosine, short-scan (Parker) and offset-detector weights follow from the geometry. Uneven, repeated and
     unordered views are weighted by the angle they stand for. Poses of the scan are honoured in backprojection.
+    The image has a gradient with respect to values and poses that require one.
 
     Args:
         scan: line integrals with a `ParallelBeam`, or a `ConeBeam` of one detector row.
@@ -59,7 +61,7 @@ def fbp(
     if isinstance(geometry, ConeBeam) and geometry.detector.shape[0] > 1:
         raise GeometryError(f"scan: expected one detector row for fbp, got {geometry.detector.shape[0]}; use fdk")
     recipe = prepare(scan, grid, window=window, cutoff=cutoff, padding=padding, limited_angle=limited_angle)
-    return recipe.image(scan, progress=progress)
+    return reconstruct(recipe, scan, progress=progress)
 
 
 def fdk(
@@ -83,7 +85,7 @@ def fdk(
     if not isinstance(scan.geometry, ConeBeam):
         raise GeometryError(f"scan: expected a ConeBeam for fdk, got {type(scan.geometry).__name__}; use fbp or sirt")
     recipe = prepare(scan, grid, window=window, cutoff=cutoff, padding=padding, limited_angle=limited_angle)
-    return recipe.image(scan, progress=progress)
+    return reconstruct(recipe, scan, progress=progress)
 
 
 def prepare(

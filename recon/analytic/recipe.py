@@ -12,6 +12,7 @@ from recon.analytic.filters import filter_rows, ramp_response
 from recon.analytic.truncation import continued
 from recon.analytic.weights import cosine
 from recon.geometry import ConeBeam, ParallelBeam
+from recon.geometry.pose import in_graph
 from recon.grid import VolumeGrid
 from recon.kernels.maps import Maps, maps
 from recon.scan import Scan
@@ -35,6 +36,7 @@ class Recipe:
         sides: columns of zeros on the left and on the right, where filtered values do not vanish.
         continuation: positions of the columns in mm where projections are continued beyond them, or None.
         level: a single slice in the very plane of a single row, which has no neighbours.
+        graph: the matrices of `maps` in the graph of poses that require a gradient, or None.
     """
 
     grid: VolumeGrid
@@ -45,6 +47,7 @@ class Recipe:
     sides: tuple[int, int]
     continuation: Tensor | None
     level: bool
+    graph: Tensor | None = None
 
     @classmethod
     def of(
@@ -63,16 +66,22 @@ class Recipe:
         columns = wide.detector.shape[1]
         extra = columns if padding == "edge" else 0
         unit = geometry.source_to_axis if isinstance(geometry, ConeBeam) else 1.0
+        placed = maps(wide, grid, unit=unit, poses=poses)
         return cls(
             grid=grid,
-            maps=maps(wide, grid, unit=unit, poses=poses),
+            maps=replace(placed, matrices=placed.matrices.detach()),
             weights=weights,
             cosine=cosine(geometry) if isinstance(geometry, ConeBeam) else None,
             response=_response(wide, columns + 2 * extra, window, cutoff),
             sides=sides,
             continuation=wide.detector.coordinates()[1] if extra else None,
             level=_in_the_row(geometry, grid),
+            graph=placed.matrices if in_graph(poses) else None,
         )
+
+    def placed(self, matrices: Tensor) -> "Recipe":
+        """Return the recipe with other numbers in its maps."""
+        return replace(self, maps=replace(self.maps, matrices=matrices.detach()), graph=None)
 
     def image(self, scan: Scan, *, progress: Advance | None = None) -> Tensor:
         """Return the whole image (z, y, x) in 1/mm; it lies on the disk where a budget of memory says so."""
@@ -91,7 +100,7 @@ class Recipe:
 
     def slab(self, scan: Scan, slices: slice, *, progress: Advance | None = None) -> Tensor:
         """Return some slices of the image (slice, y, x) in 1/mm, adding up blocks of views."""
-        rows = (0, 1) if self.level else self.maps.rows_seen(slices)
+        rows = self.rows_of(slices)
         blocks = self.blocks(rows)
         image = None
         for number, views in enumerate(blocks):
@@ -105,6 +114,10 @@ class Recipe:
         assert image is not None
         return image
 
+    def rows_of(self, slices: slice) -> tuple[int, int]:
+        """Return the range of rows that some slices are read from; it may begin and end beyond the detector."""
+        return (0, 1) if self.level else self.maps.rows_seen(slices)
+
     def blocks(self, rows: tuple[int, int]) -> list[slice]:
         """Cut the views into blocks whose filtered rows fit into the budget's block."""
         return memory.even_parts(len(self.weights), 2 * 4 * (rows[1] - rows[0]) * self.maps.detector_shape[1])
@@ -115,22 +128,31 @@ class Recipe:
         The outer rows are repeated once beyond the detector: a pixel has an extent, and half of it lies beyond its
         middle.
         """
-        count = self.maps.detector_shape[0]
-        first, last = min(max(rows[0], 0), count - 1), max(min(rows[1], count), 1)
         begin, end, _ = views.indices(len(self.weights))
         out = scan.empty(end - begin, rows[1] - rows[0], self.maps.detector_shape[1])
-        before = min(max(-rows[0], 0), out.shape[1] - (last - first))
-        inner = out[:, before : before + last - first]
-        step = max(1, _FILTERED // (24 * len(self.response) * (last - first)))
-        for at in range(begin, end, step):
-            part = slice(at, min(at + step, end))
-            inner[part.start - begin : part.stop - begin] = self._filter(scan, part, slice(first, last))
-        out[:, :before] = inner[:, :1]
-        out[:, before + last - first :] = inner[:, -1:]
+        seen, at = self.seen(rows)
+        for part in self.parts(views, seen):
+            values = scan.block(part, seen).detach()
+            out[part.start - begin : part.stop - begin, at] = self.filter(values, part, seen)
+        out[:, : at.start] = out[:, at.start : at.start + 1]
+        out[:, at.stop :] = out[:, at.stop - 1 : at.stop]
         return out
 
-    def _filter(self, scan: Scan, views: slice, rows: slice) -> Tensor:
-        values = scan.block(views, rows)
+    def seen(self, rows: tuple[int, int]) -> tuple[slice, slice]:
+        """Return which rows of the detector lie among some that may be beyond it, and where among them."""
+        count = self.maps.detector_shape[0]
+        first, last = min(max(rows[0], 0), count - 1), max(min(rows[1], count), 1)
+        before = min(max(-rows[0], 0), rows[1] - rows[0] - (last - first))
+        return slice(first, last), slice(before, before + last - first)
+
+    def parts(self, views: slice, rows: slice) -> list[slice]:
+        """Cut views into blocks that are filtered at once."""
+        begin, end, _ = views.indices(len(self.weights))
+        step = max(1, _FILTERED // (24 * len(self.response) * (rows.stop - rows.start)))
+        return [slice(at, min(at + step, end)) for at in range(begin, end, step)]
+
+    def filter(self, values: Tensor, views: slice, rows: slice) -> Tensor:
+        """Weight, filter and widen the values of some views and rows (view, row, column)."""
         values = values * self.weights[views].to(values)
         if self.cosine is not None:
             values *= self.cosine[:, rows].to(values)

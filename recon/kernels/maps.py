@@ -43,6 +43,15 @@ class Maps:
             grid_shape=(top - bottom, *self.grid_shape[1:]),
         )
 
+    def by_whole(self, slopes: Tensor, rows: tuple[int, int], slices: slice) -> Tensor:
+        """Turn derivatives by the matrices of a `block`, (view, 3, 4), into ones by those of the whole."""
+        bottom, _, _ = slices.indices(self.grid_shape[0])
+        slopes = slopes.clone()
+        if not self.arc:
+            slopes[:, 2] -= rows[0] * slopes[:, 0]
+        slopes[:, :, 0] += bottom * slopes[:, :, 3]
+        return slopes
+
     def rows_seen(self, slices: slice) -> tuple[int, int]:
         """Return the range of rows [first, last) on which some slices, and one voxel around them, fall in any view.
 
