@@ -78,7 +78,9 @@ def picked(motion: Tensor | None, views: Sequence[int]) -> Tensor | None:
 
 def in_graph(motion: Tensor | None) -> bool:
     """Tell whether motion takes part in a derivative, in reverse or in forward mode."""
-    return motion is not None and (motion.requires_grad or unpack_dual(motion).tangent is not None)
+    if motion is None or motion.requires_grad:
+        return motion is not None
+    return not torch.compiler.is_compiling() and unpack_dual(motion).tangent is not None
 
 
 def numbers(motion: Tensor | None) -> Tensor | None:

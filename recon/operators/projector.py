@@ -145,9 +145,11 @@ class Projector(LinearOperator):
     def __getstate__(self) -> dict[str, Any]:
         """Travel with the numbers of poses and alignment; a graph cannot be copied."""
         motion = {"poses": numbers(self.poses), "alignment": numbers(self.alignment)}
-        return {**self.__dict__, **motion}
+        return {**super().__getstate__(), **motion}
 
     def _traced(self, x: Tensor, *, transposed: bool) -> Tensor:
+        if not self.requires_grad:
+            return super()._traced(x, transposed=transposed)
         # Made anew every time, so that a `backward` frees the graph of its own result alone.
         made = lines(self.geometry, self.grid, self.poses, self.alignment)
         return project(x, made, self, transposed=transposed)

@@ -220,3 +220,18 @@ def test_a_still_projector_stays_out_of_the_graph() -> None:
     a = example("cone, flat, moved")
     assert not a.requires_grad
     assert not (a @ draw(*a.domain_shape)).requires_grad
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # the compiler's own, about what it cannot follow
+def test_compiled_code_may_make_projectors_and_differentiate_by_poses() -> None:
+    def loss(poses: Tensor, x: Tensor) -> Tensor:
+        return (projector(CONE, poses) @ (2 * x)).square().sum()
+
+    x, poses = draw(*CONE.grid.shape), CONE.poses.clone().requires_grad_()
+    expected = grad(loss(poses, x), poses)[0]
+    made = projector(CONE, poses)
+    torch.compiler.reset()
+    within = torch.compile(loss, backend="aot_eager")(poses, x)
+    outside = torch.compile(lambda x: (made @ (2 * x)).square().sum(), backend="aot_eager")(x)
+    for result in (within, outside):
+        torch.testing.assert_close(grad(result, poses)[0], expected, rtol=0, atol=1e-12 * float(expected.abs().max()))
