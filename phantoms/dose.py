@@ -77,7 +77,7 @@ class Dose:
 def relative_fan(geometry: ScanGeometry) -> Tensor:
     """Return per column the fan angle (the distance from the axis for parallel rays) over the largest one."""
     source, centre, v, u = geometry.rays()[:1].unbind(1)
-    along, bend = columns(geometry, u, across(centre - source, v))
+    along, bend = columns(geometry)
     if geometry.parallel:
         fan = ((centre + along[:, None] * u) * u).sum(1)
     else:

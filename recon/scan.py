@@ -10,7 +10,7 @@ from torch import Tensor
 from recon import checks
 from recon.errors import ConfigError, FormatError, ShapeError
 from recon.geometry.base import ScanGeometry, view_numbers
-from recon.geometry.pose import check_poses
+from recon.geometry.pose import check_poses, picked
 from recon.units import WATER
 
 _MOST = 50.0  # line integrals beyond exp(-50) of the beam cannot be measured: such values are counts
@@ -88,13 +88,18 @@ class Scan:
             geometry=self.geometry[views],
             values=self.values[pick],
             weights=None if self.weights is None else self.weights[pick],
-            poses=None if self.poses is None else self.poses[pick],
+            poses=picked(self.poses, pick),
         )
 
     @property
     def dtype(self) -> torch.dtype:
         """The type of the values."""
         return self.values.dtype
+
+    @property
+    def held(self) -> Tensor | None:
+        """The values if they are in memory, where a gradient can reach them."""
+        return self.values
 
     def block(self, views: slice, rows: slice) -> Tensor:
         """Return the values of some views and rows (view, row, column)."""
@@ -135,6 +140,7 @@ class Scan:
     def _check_content(self, name: str, array: Tensor) -> None:
         """Refuse what values or weights, or a part of them, cannot hold."""
         checks.all_finite(name, array)
+        array = array.detach()
         if name == "weights" and float(array.amin()) < 0:
             raise ShapeError("weights: expected inverse variances of 0 or more, got negative ones")
         if name == "values" and float(array.amax()) > _MOST:

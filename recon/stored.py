@@ -76,6 +76,11 @@ class StoredScan(Scan):
         return self._whole("values")
 
     @property
+    def held(self) -> Tensor | None:
+        """Nothing: numbers in a file are in no graph."""
+        return None
+
+    @property
     def weights(self) -> Tensor | None:
         """All inverse variances, read once, or None."""
         return self._whole("weights") if self.source.weighted else None

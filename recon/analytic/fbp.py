@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from recon import checks, memory
+from recon.analytic.differentiable import reconstruct
 from recon.analytic.filters import WINDOWS
 from recon.analytic.recipe import Advance, AnyBeam, Recipe
 from recon.analytic.truncation import warn_truncation
@@ -35,6 +36,7 @@ def fbp(
 
     Cosine, short-scan (Parker) and offset-detector weights follow from the geometry. Uneven, repeated and
     unordered views are weighted by the angle they stand for. Poses of the scan are honoured in backprojection.
+    The image has a gradient with respect to values and poses that require one.
 
     Args:
         scan: line integrals with a `ParallelBeam`, or a `ConeBeam` of one detector row.
@@ -63,7 +65,7 @@ def fbp(
     recipe = prepare(
         scan, grid, window=window, cutoff=cutoff, padding=padding, limited_angle=limited_angle, precision=precision
     )
-    return recipe.image(scan, progress=progress)
+    return reconstruct(recipe, scan, progress=progress)
 
 
 def fdk(
@@ -90,7 +92,7 @@ def fdk(
     recipe = prepare(
         scan, grid, window=window, cutoff=cutoff, padding=padding, limited_angle=limited_angle, precision=precision
     )
-    return recipe.image(scan, progress=progress)
+    return reconstruct(recipe, scan, progress=progress)
 
 
 def prepare(

@@ -12,6 +12,7 @@ from recon.analytic.filters import filter_rows, ramp_response
 from recon.analytic.truncation import continued
 from recon.analytic.weights import cosine
 from recon.geometry import ConeBeam, ParallelBeam
+from recon.geometry.pose import in_graph
 from recon.grid import VolumeGrid
 from recon.kernels.maps import Maps, maps
 from recon.scan import Scan
@@ -37,6 +38,7 @@ class Recipe:
         continuation: positions of the columns in mm where projections are continued beyond them, or None.
         level: a single slice in the very plane of a single row, which has no neighbours.
         precision: of what GPU kernels read: "single", or "half" for filtered projections stored in half precision.
+        graph: the matrices of `maps` in the graph of poses that require a gradient, or None.
     """
 
     grid: VolumeGrid
@@ -48,6 +50,7 @@ class Recipe:
     continuation: Tensor | None
     level: bool
     precision: str = "single"
+    graph: Tensor | None = None
 
     @classmethod
     def of(
@@ -67,9 +70,10 @@ class Recipe:
         columns = wide.detector.shape[1]
         extra = columns if padding == "edge" else 0
         unit = geometry.source_to_axis if isinstance(geometry, ConeBeam) else 1.0
+        placed = maps(wide, grid, unit=unit, poses=poses)
         return cls(
             grid=grid,
-            maps=maps(wide, grid, unit=unit, poses=poses),
+            maps=replace(placed, matrices=placed.matrices.detach()),
             weights=weights,
             cosine=cosine(geometry) if isinstance(geometry, ConeBeam) else None,
             response=_response(wide, columns + 2 * extra, window, cutoff),
@@ -77,7 +81,12 @@ class Recipe:
             continuation=wide.detector.coordinates()[1] if extra else None,
             level=_in_the_row(geometry, grid),
             precision=precision,
+            graph=placed.matrices if in_graph(poses) else None,
         )
+
+    def placed(self, matrices: Tensor) -> "Recipe":
+        """Return the recipe with other numbers in its maps."""
+        return replace(self, maps=replace(self.maps, matrices=matrices.detach()), graph=None)
 
     def image(self, scan: Scan, *, progress: Advance | None = None) -> Tensor:
         """Return the whole image (z, y, x) in 1/mm; it lies on the disk where a budget of memory says so."""
@@ -105,7 +114,7 @@ class Recipe:
 
         It is made on the scan's device, or on another one if that is the CPU.
         """
-        rows = (0, 1) if self.level else self.maps.rows_seen(slices)
+        rows = self.rows_of(slices)
         blocks = self.blocks(rows)
         image = None
         for number, views in enumerate(blocks):
@@ -121,6 +130,10 @@ class Recipe:
         assert image is not None
         return image
 
+    def rows_of(self, slices: slice) -> tuple[int, int]:
+        """Return the range of rows that some slices are read from; it may begin and end beyond the detector."""
+        return (0, 1) if self.level else self.maps.rows_seen(slices)
+
     def blocks(self, rows: tuple[int, int]) -> list[slice]:
         """Cut the views into blocks whose filtered rows fit into the budget's block."""
         return memory.even_parts(len(self.weights), 2 * 4 * (rows[1] - rows[0]) * self.maps.detector_shape[1])
@@ -131,25 +144,34 @@ class Recipe:
         The outer rows are repeated once beyond the detector: a pixel has an extent, and half of it lies beyond its
         middle.
         """
-        count = self.maps.detector_shape[0]
-        first, last = min(max(rows[0], 0), count - 1), max(min(rows[1], count), 1)
         begin, end, _ = views.indices(len(self.weights))
         here = scan.empty(0).device
         where = device if device is not None and here.type == "cpu" else here
         out = torch.empty(end - begin, rows[1] - rows[0], self.maps.detector_shape[1], dtype=scan.dtype, device=where)
-        before = min(max(-rows[0], 0), out.shape[1] - (last - first))
-        inner = out[:, before : before + last - first]
-        together = _FILTERED if where.type == "cpu" else _FILTERED_ON_GPU
-        step = max(1, together // (24 * len(self.response) * (last - first)))
-        for at in range(begin, end, step):
-            part = slice(at, min(at + step, end))
-            inner[part.start - begin : part.stop - begin] = self._filter(scan, part, slice(first, last), where)
-        out[:, :before] = inner[:, :1]
-        out[:, before + last - first :] = inner[:, -1:]
+        seen, at = self.seen(rows)
+        for part in self.parts(views, seen, where):
+            values = scan.block(part, seen).detach().to(where)
+            out[part.start - begin : part.stop - begin, at] = self.filter(values, part, seen)
+        out[:, : at.start] = out[:, at.start : at.start + 1]
+        out[:, at.stop :] = out[:, at.stop - 1 : at.stop]
         return out
 
-    def _filter(self, scan: Scan, views: slice, rows: slice, where: torch.device) -> Tensor:
-        values = scan.block(views, rows).to(where)
+    def seen(self, rows: tuple[int, int]) -> tuple[slice, slice]:
+        """Return which rows of the detector lie among some that may be beyond it, and where among them."""
+        count = self.maps.detector_shape[0]
+        first, last = min(max(rows[0], 0), count - 1), max(min(rows[1], count), 1)
+        before = min(max(-rows[0], 0), rows[1] - rows[0] - (last - first))
+        return slice(first, last), slice(before, before + last - first)
+
+    def parts(self, views: slice, rows: slice, device: torch.device) -> list[slice]:
+        """Cut views into blocks that are filtered at once."""
+        begin, end, _ = views.indices(len(self.weights))
+        together = _FILTERED if device.type == "cpu" else _FILTERED_ON_GPU
+        step = max(1, together // (24 * len(self.response) * (rows.stop - rows.start)))
+        return [slice(at, min(at + step, end)) for at in range(begin, end, step)]
+
+    def filter(self, values: Tensor, views: slice, rows: slice) -> Tensor:
+        """Weight, filter and widen the values of some views and rows (view, row, column)."""
         values = values * self.weights[views].to(values)
         if self.cosine is not None:
             values *= self.cosine[:, rows].to(values)

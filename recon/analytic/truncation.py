@@ -23,7 +23,7 @@ def cut_share(scan: Scan) -> float:
     geometry = scan.geometry
     if geometry.shape[2] < 4 * _EDGE:
         return 0.0
-    values = scan.block(slice(0, None, max(1, len(geometry) // _LOOKED_AT)), slice(None))
+    values = scan.block(slice(0, None, max(1, len(geometry) // _LOOKED_AT)), slice(None)).detach()
     edges = torch.stack([values[..., :_EDGE].mean(2), values[..., -_EDGE:].mean(2)])
     if isinstance(geometry, ParallelBeam | ConeBeam) and len(geometry) > 1 and is_half_fan(geometry):
         edges = edges[1:] if geometry.detector.offset[1] > 0 else edges[:1]
@@ -63,4 +63,6 @@ def _ellipse(values: Tensor, positions: Tensor, extra: int) -> Tensor:
     fall = -(squared * near).sum(-1, keepdim=True) / (near**2).sum()
     level = squared.mean(-1, keepdim=True)
     fall = torch.maximum(fall, level / (3 * x[-1]))
-    return (level - fall * (beyond - x[-fitted:].mean())).clamp_min(0).sqrt()
+    height = level - fall * (beyond - x[-fitted:].mean())
+    within = height > 0  # beyond, the root has no slope that a gradient could survive
+    return torch.where(within, torch.where(within, height, 1.0).sqrt(), 0.0)

@@ -1,7 +1,13 @@
-"""Rigid motion per view: six numbers, three shifts in mm and a rotation vector in rad, all (z, y, x)."""
+"""Rigid motion per view: six numbers, three shifts in mm and a rotation vector in rad.
+
+Poses move the object along and about (z, y, x); an alignment moves the detector along and about its own axes.
+"""
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.autograd.forward_ad import unpack_dual
 
 from recon import checks
 from recon.errors import ShapeError
@@ -44,7 +50,42 @@ def check_poses(poses: Tensor, views: int) -> Tensor:
             f"poses: expected (view, 6) = ({views}, 6), got {tuple(poses.shape)}; "
             "give shifts in mm, then a rotation vector in rad"
         )
-    return checks.all_finite("poses", poses.to(torch.float64, copy=True))
+    return checks.all_finite("poses", poses.to("cpu", torch.float64, copy=True))
+
+
+def check_alignment(alignment: Tensor, views: int) -> Tensor:
+    """Return an alignment, (view, 6) or (6,) for all views, as float64 (view, 6), or say what is wrong."""
+    if not isinstance(alignment, Tensor):
+        raise ShapeError(
+            f"alignment: expected a torch tensor, got {type(alignment).__name__}; wrap it with torch.as_tensor"
+        )
+    if tuple(alignment.shape) not in ((6,), (views, 6)):
+        raise ShapeError(
+            f"alignment: expected (6,) or (view, 6) = ({views}, 6), got {tuple(alignment.shape)}; give shifts along "
+            "v, u and the normal in mm, then a rotation vector about them in rad"
+        )
+    return checks.all_finite("alignment", alignment.to("cpu", torch.float64, copy=True)).expand(views, 6)
+
+
+def picked(motion: Tensor | None, views: Sequence[int]) -> Tensor | None:
+    """Return the motion of some views, (view, 6), in a graph that can be walked back more than once."""
+    if motion is None:
+        return None
+    if not in_graph(motion):
+        return motion[views]
+    return torch.stack([motion[view] for view in views])  # a list as index would be freed by the first `backward`
+
+
+def in_graph(motion: Tensor | None) -> bool:
+    """Tell whether motion takes part in a derivative, in reverse or in forward mode."""
+    if motion is None or motion.requires_grad:
+        return motion is not None
+    return not torch.compiler.is_compiling() and unpack_dual(motion).tangent is not None
+
+
+def numbers(motion: Tensor | None) -> Tensor | None:
+    """Return motion without its graph."""
+    return None if motion is None else motion.detach()
 
 
 def moved_rays(rays: Tensor, poses: Tensor, *, parallel: bool) -> Tensor:
@@ -62,3 +103,25 @@ def moved_rays(rays: Tensor, poses: Tensor, *, parallel: bool) -> Tensor:
     source, centre, v, u = rays.split(1, dim=1)
     points = torch.cat([source if parallel else source - shift, centre - shift, v, u], dim=1)
     return points @ back  # row vectors: p @ R is R^T p, the inverse rotation
+
+
+def aligned_rays(rays: Tensor, alignment: Tensor) -> Tensor:
+    """Move each view's flat detector rigidly, relative to the source.
+
+    The detector shifts along its own axes and then turns about its centre; the source, or the direction of parallel
+    rays, stays. The axes are the directions of v and u and the normal that completes them to a right-handed frame;
+    it points away from the source, unless rows and columns are mirrored.
+
+    Args:
+        rays: (view, 4, 3), mm.
+        alignment: per view (view, 6): shifts along (v, u, normal) in mm, a rotation vector about the same axes in rad.
+
+    Returns:
+        Rays of the moved detector, (view, 4, 3).
+    """
+    source, centre, v, u = rays.unbind(1)
+    normal = torch.linalg.cross(u, v)  # v x u, as a cross product in (z, y, x) changes its sign
+    frame = torch.stack([a / a.norm(dim=1, keepdim=True) for a in (v, u, normal)], dim=1)
+    shift, turn = (alignment.unflatten(1, (2, 1, 3)) @ frame[:, None]).squeeze(2).unbind(1)
+    v, u = (torch.stack([v, u], dim=1) @ rotation_matrices(turn).mT).unbind(1)
+    return torch.stack([source, centre + shift, v, u], dim=1)

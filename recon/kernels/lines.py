@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from recon.geometry import ScanGeometry, moved_rays
+from recon.errors import GeometryError
+from recon.geometry import ScanGeometry, aligned_rays, moved_rays
 from recon.geometry.base import across
 from recon.grid import VolumeGrid
 
@@ -36,12 +37,17 @@ class Lines:
         """Shape of the projections (view, row, column)."""
         return len(self.source), self.rows, len(self.along)
 
+    def middle_of(self, rows: slice) -> float:
+        """Return how many rows the middle of some rows lies above that of all."""
+        first, last, _ = rows.indices(self.rows)
+        return (first + last - self.rows) / 2
+
     def block(self, views: slice, rows: slice, slices: slice) -> "Lines":
         """Return the rays of some views and rows, seen from some slices of the grid."""
         first, last, _ = rows.indices(self.rows)
         bottom, top, _ = slices.indices(self.grid_shape[0])
         drop = torch.tensor([float(bottom), 0.0, 0.0], dtype=torch.float64)
-        raise_by = (first + last - self.rows) / 2
+        raise_by = self.middle_of(rows)
         source = self.source[views]
         return replace(
             self,
@@ -55,14 +61,42 @@ class Lines:
         )
 
 
-def lines(geometry: ScanGeometry, grid: VolumeGrid, poses: Tensor | None = None) -> Lines:
-    """Express the rays of a geometry, seen from a moved object if poses are given, in the voxels of a grid."""
+def refuse_arc(geometry: ScanGeometry) -> None:
+    """Refuse to align an arc detector."""
+    if geometry.arc_detector:
+        raise GeometryError(
+            "alignment: expected a flat detector, got an arc, which is no longer one around the source once it is "
+            "moved; pass poses to move the object"
+        )
+
+
+def placed_rays(geometry: ScanGeometry, poses: Tensor | None = None, alignment: Tensor | None = None) -> Tensor:
+    """Return the rays (view, 4, 3) in mm that a detector in its place sees of a moved object.
+
+    Raises:
+        GeometryError: an alignment of an arc detector.
+    """
     rays = geometry.rays()
-    if poses is not None:
-        rays = moved_rays(rays, poses, parallel=geometry.parallel)
-    source, centre, v, u = rays.unbind(1)
+    if alignment is not None:
+        refuse_arc(geometry)
+        rays = aligned_rays(rays, alignment)
+    return rays if poses is None else moved_rays(rays, poses, parallel=geometry.parallel)
+
+
+def lines(
+    geometry: ScanGeometry, grid: VolumeGrid, poses: Tensor | None = None, alignment: Tensor | None = None
+) -> Lines:
+    """Express the rays of a geometry in the voxels of a grid, within the graph of poses and alignment.
+
+    Args:
+        geometry: where the rays ran.
+        grid: the voxels.
+        poses: rigid motion of the object per view (view, 6), or None.
+        alignment: rigid displacement of the detector per view (view, 6), or None (see `aligned_rays`).
+    """
+    source, centre, v, u = placed_rays(geometry, poses, alignment).unbind(1)
     depth = torch.zeros_like(source) if geometry.parallel else across(centre - source, v)
-    along, bend = columns(geometry, u, depth)
+    along, bend = columns(geometry)
     spacing = torch.tensor(grid.spacing, dtype=torch.float64)
     return Lines(
         source=source / spacing if geometry.parallel else grid.to_index(source),
@@ -79,12 +113,16 @@ def lines(geometry: ScanGeometry, grid: VolumeGrid, poses: Tensor | None = None)
     )
 
 
-def columns(geometry: ScanGeometry, u: Tensor, depth: Tensor) -> tuple[Tensor, Tensor]:
-    """Return, per column, steps along u and the bend towards the source (DERIVATIONS.md, eq. 2)."""
+def columns(geometry: ScanGeometry) -> tuple[Tensor, Tensor]:
+    """Return, per column, steps along u and the bend towards the source (DERIVATIONS.md, eq. 2).
+
+    Rigid motion leaves both alone.
+    """
     n = geometry.detector.shape[1]
     steps = torch.arange(n, dtype=torch.float64) - (n - 1) / 2
     if not geometry.arc_detector:
         return steps, torch.zeros_like(steps)
-    radius, pitch = depth[0].norm(), u[0].norm()
+    source, centre, v, u = geometry.rays()[:1].unbind(1)
+    radius, pitch = across(centre - source, v).norm(), u.norm()
     gamma = steps * pitch / radius
     return gamma.sin() * radius / pitch, gamma.cos() - 1

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from recon.geometry import ScanGeometry, moved_rays
+from recon.geometry import ScanGeometry
 from recon.grid import VolumeGrid
+from recon.kernels.lines import placed_rays
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,15 @@ class Maps:
             grid_shape=(top - bottom, *self.grid_shape[1:]),
         )
 
+    def by_whole(self, slopes: Tensor, rows: tuple[int, int], slices: slice) -> Tensor:
+        """Turn derivatives by the matrices of a `block`, (view, 3, 4), into ones by those of the whole."""
+        bottom, _, _ = slices.indices(self.grid_shape[0])
+        slopes = slopes.clone()
+        if not self.arc:
+            slopes[:, 2] -= rows[0] * slopes[:, 0]
+        slopes[:, :, 0] += bottom * slopes[:, :, 3]
+        return slopes
+
     def rows_seen(self, slices: slice) -> tuple[int, int]:
         """Return the range of rows [first, last) on which some slices, and one voxel around them, fall in any view.
 
@@ -72,18 +82,24 @@ class Maps:
         return float(low.min()), float(high.max())
 
 
-def maps(geometry: ScanGeometry, grid: VolumeGrid, *, unit: float, poses: Tensor | None = None) -> Maps:
-    """Work out where voxels fall on the detector.
+def maps(
+    geometry: ScanGeometry,
+    grid: VolumeGrid,
+    *,
+    unit: float,
+    poses: Tensor | None = None,
+    alignment: Tensor | None = None,
+) -> Maps:
+    """Work out where voxels fall on the detector, within the graph of poses and alignment.
 
     Args:
         geometry: where the rays ran.
         grid: the voxels.
         unit: the distance from the source, in mm, at which the weight is 1 (ignored for parallel rays).
         poses: rigid motion of the object per view, or None.
+        alignment: rigid displacement of the detector per view, or None.
     """
-    rays = geometry.rays()
-    if poses is not None:
-        rays = moved_rays(rays, poses, parallel=geometry.parallel)
+    rays = placed_rays(geometry, poses, alignment)
     rows, columns = geometry.detector.shape
     if geometry.arc_detector:
         world, scale, shift = _arc(rays, unit, rows)
@@ -136,11 +152,11 @@ def _arc(rays: Tensor, unit: float, rows: int) -> tuple[Tensor, float, Tensor]:
     reach = centre - source
     height = (reach * v_unit).sum(1, keepdim=True)
     depth = reach - height * v_unit
-    radius = float(depth[0].norm())
+    radius = float(depth[0].detach().norm())  # like pitch and shift the same wherever the object is
     v_dual = v_unit / v.norm(dim=1, keepdim=True)
     functions = torch.stack([v_dual * radius, u_unit, depth / radius], dim=1) / unit
-    shift = (rows - 1) / 2 - (reach * v_dual).sum(1)
-    return _through(functions, source), radius / float(u[0].norm()), shift
+    shift = (rows - 1) / 2 - (reach * v_dual).sum(1).detach()
+    return _through(functions, source), radius / float(u[0].detach().norm()), shift
 
 
 def _duals(v: Tensor, u: Tensor, third: Tensor) -> tuple[Tensor, Tensor]:

@@ -56,6 +56,21 @@ class Blocks:
         self._add_volumes(pieces, out)
         return out
 
+    def ray_gradient(self, volume: Tensor, projections: Tensor) -> Tensor:
+        """Differentiate the sum of projected volumes times projections by the rays: (view, 5, 3), float64."""
+        out = torch.zeros(self.lines.shape[0], 5, 3, dtype=torch.float64)
+
+        def work(block: Block, device: torch.device | None) -> Tensor:
+            rows = projections[:, block.views, block.rows]
+            return self._worked("ray_gradient", block, device, volume[:, block.slices], rows)
+
+        for block, part in memory.in_turn((block for cut in self.cuts(volume) for block in cut), work):
+            found = part.to(out)
+            out[block.views] += found
+            out[block.views, 2] += self.lines.middle_of(block.rows) * found[:, 1]  # centre of a block: see Lines
+            memory.release()
+        return out
+
     def project(self, volume: Tensor, cut: Sequence[Block]) -> Tensor:
         """Integrate volumes along the rays of one cut: (batch, view, row, column)."""
         views = cut[0].views
@@ -69,7 +84,7 @@ class Blocks:
 
     def _add_projections(self, volume: Tensor, blocks: Iterable[Block], out: Tensor, first: int = 0) -> None:
         def work(block: Block, device: torch.device | None) -> Tensor:
-            return self._worked("forward", volume[:, block.slices], block, device)
+            return self._worked("forward", block, device, volume[:, block.slices])
 
         for block, part in memory.in_turn(blocks, work):
             views = slice(block.views.start - first, block.views.stop - first)
@@ -78,16 +93,17 @@ class Blocks:
 
     def _add_volumes(self, pieces: Iterable[tuple[Block, Tensor]], out: Tensor) -> None:
         def work(piece: tuple[Block, Tensor], device: torch.device | None) -> Tensor:
-            return self._worked("adjoint", piece[1], piece[0], device)
+            return self._worked("adjoint", piece[0], device, piece[1])
 
         for (block, _), part in memory.in_turn(pieces, work):
             out[:, block.slices] += part.to(out.device)
             memory.release()
 
-    def _worked(self, operation: str, piece: Tensor, block: Block, device: torch.device | None) -> Tensor:
-        """Return what a kernel makes of a block's piece, on a device if the piece is on the CPU."""
-        here = (piece if device is None or piece.is_cuda else piece.to(device)).contiguous()
-        return kernels.find(operation, here, self.precision)(self._lines(block), here)
+    def _worked(self, operation: str, block: Block, device: torch.device | None, *pieces: Tensor) -> Tensor:
+        """Return what a kernel makes of a block's pieces, on a device if they are on the CPU."""
+        here = [(piece if device is None or piece.is_cuda else piece.to(device)).contiguous() for piece in pieces]
+        precision = "single" if operation == "ray_gradient" else self.precision
+        return kernels.find(operation, here[0], precision)(self._lines(block), *here)
 
     def cuts(self, like: Tensor) -> Iterator[list[Block]]:
         """Yield, per block of views, the slabs that its rays cross, for tensors of a batch and type."""

@@ -3,13 +3,14 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from recon import checks
 from recon.errors import ConfigError, NumericalError, ShapeError
+from recon.operators.apply import apply, register
 from recon.random import generator
 
 Shape = tuple[int, ...]
@@ -23,7 +24,18 @@ class LinearOperator(ABC):
     `adjoint_error`. Operators are immutable.
     """
 
+    _number = -1  # of an operator that compiled code does not see
     __array_ufunc__ = None  # numpy's numbers leave `factor * operator` to the operator
+
+    def __new__(cls, *_: Any, **__: Any) -> Self:
+        """Make an operator that compiled code finds by its number."""
+        operator = super().__new__(cls)
+        operator._number = register(operator)
+        return operator
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the number behind: a copy has its own."""
+        return {name: part for name, part in self.__dict__.items() if name != "_number"}
 
     @property
     @abstractmethod
@@ -53,8 +65,18 @@ class LinearOperator(ABC):
         checks.shaped("x", checks.floating("x", x), self.domain_shape, self.axes[0])
         batch = x.shape[: x.ndim - len(self.domain_shape)]
         flat = x.reshape(-1, *self.domain_shape)
-        out: Tensor = _Apply.apply(flat, self, self.T)  # type: ignore[no-untyped-call]
+        in_parts = torch.compiler.is_compiling() or (self.requires_grad and torch.is_grad_enabled())
+        out = self._traced(flat, transposed=False) if in_parts else apply(flat, self, self._number, False)
         return out.reshape(*batch, *self.range_shape)
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether the operator itself is made of tensors that require a gradient, such as poses."""
+        return False
+
+    def _traced(self, x: Tensor, *, transposed: bool) -> Tensor:
+        """Apply the operator or its transpose within the graph of what it is made of."""
+        return apply(x, self, self._number, transposed)
 
     def __matmul__(self, other: Any) -> Any:
         if isinstance(other, LinearOperator):
@@ -121,24 +143,25 @@ class LinearOperator(ABC):
         return abs(float(gap)) / scale
 
 
-class _Apply(torch.autograd.Function):
-    """Apply an operator; its derivative is the transpose, applied the same way, so any order works."""
+class Built(LinearOperator, ABC):
+    """An operator made of others: what they can do in a graph, it can."""
 
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, operator: LinearOperator, transpose: LinearOperator) -> Tensor:
-        """Apply the operator outside the graph."""
-        ctx.pair = (transpose, operator)
-        return operator._forward(x.detach())
+    def __new__(cls, *_: Any, **__: Any) -> Self:
+        """Make one without a number: compiled code sees its parts."""
+        return object.__new__(cls)
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        """Apply the transpose, itself differentiable."""
-        transpose, operator = ctx.pair
-        grad: Tensor = _Apply.apply(grads[0].contiguous(), transpose, operator)  # type: ignore[no-untyped-call]
-        return grad, None, None
+    @property
+    @abstractmethod
+    def _parts(self) -> tuple[LinearOperator, ...]:
+        """What the operator is made of."""
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether a part is made of tensors that require a gradient."""
+        return any(part.requires_grad for part in self._parts)
 
 
-class Transpose(LinearOperator):
+class Transpose(Built):
     """The transpose of an operator."""
 
     def __init__(self, operator: LinearOperator) -> None:
@@ -164,6 +187,13 @@ class Transpose(LinearOperator):
         """The operator itself."""
         return self._operator
 
+    @property
+    def _parts(self) -> tuple[LinearOperator, ...]:
+        return (self._operator,)
+
+    def _traced(self, x: Tensor, *, transposed: bool) -> Tensor:
+        return self._operator._traced(x, transposed=not transposed)
+
     def _forward(self, x: Tensor) -> Tensor:
         return self._operator._adjoint(x)
 
@@ -171,7 +201,7 @@ class Transpose(LinearOperator):
         return self._operator._forward(y)
 
 
-class Composition(LinearOperator):
+class Composition(Built):
     """First the inner operator, then the outer one."""
 
     def __init__(self, outer: LinearOperator, inner: LinearOperator) -> None:
@@ -191,6 +221,14 @@ class Composition(LinearOperator):
         """The outer operator's range."""
         return self._outer.range_shape
 
+    @property
+    def _parts(self) -> tuple[LinearOperator, ...]:
+        return self._outer, self._inner
+
+    def _traced(self, x: Tensor, *, transposed: bool) -> Tensor:
+        first, second = (self._outer, self._inner) if transposed else (self._inner, self._outer)
+        return second._traced(first._traced(x, transposed=transposed), transposed=transposed)
+
     def _forward(self, x: Tensor) -> Tensor:
         return self._outer._forward(self._inner._forward(x))
 
@@ -198,7 +236,7 @@ class Composition(LinearOperator):
         return self._inner._adjoint(self._outer._adjoint(y))
 
 
-class Sum(LinearOperator):
+class Sum(Built):
     """The sum of two operators of equal shapes."""
 
     def __init__(self, left: LinearOperator, right: LinearOperator) -> None:
@@ -219,6 +257,13 @@ class Sum(LinearOperator):
         """The shared range."""
         return self._left.range_shape
 
+    @property
+    def _parts(self) -> tuple[LinearOperator, ...]:
+        return self._left, self._right
+
+    def _traced(self, x: Tensor, *, transposed: bool) -> Tensor:
+        return self._left._traced(x, transposed=transposed) + self._right._traced(x, transposed=transposed)
+
     def _forward(self, x: Tensor) -> Tensor:
         return self._left._forward(x) + self._right._forward(x)
 
@@ -226,7 +271,7 @@ class Sum(LinearOperator):
         return self._left._adjoint(y) + self._right._adjoint(y)
 
 
-class Scaled(LinearOperator):
+class Scaled(Built):
     """A number times an operator."""
 
     def __init__(self, operator: LinearOperator, factor: float) -> None:
@@ -245,6 +290,13 @@ class Scaled(LinearOperator):
     def range_shape(self) -> Shape:
         """The operator's range."""
         return self._operator.range_shape
+
+    @property
+    def _parts(self) -> tuple[LinearOperator, ...]:
+        return (self._operator,)
+
+    def _traced(self, x: Tensor, *, transposed: bool) -> Tensor:
+        return self._factor * self._operator._traced(x, transposed=transposed)
 
     def _forward(self, x: Tensor) -> Tensor:
         return self._factor * self._operator._forward(x)
@@ -291,6 +343,18 @@ class Diagonal(LinearOperator):
     def range_shape(self) -> Shape:
         """The weights' shape."""
         return tuple(self._weights.shape)
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether the weights require a gradient."""
+        return self._weights.requires_grad
+
+    def _traced(self, x: Tensor, *, transposed: bool) -> Tensor:
+        return x * self._weights.to(x)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Travel with the numbers of the weights; a graph cannot be copied."""
+        return {**super().__getstate__(), "_weights": self._weights.detach()}
 
     def _forward(self, x: Tensor) -> Tensor:
         return x * self._weights.to(x)

@@ -2,19 +2,22 @@
 
 import math
 from collections.abc import Sequence
-from typing import Self
+from dataclasses import replace
+from typing import Any, Self
 
+import torch
 from torch import Tensor
 
 from recon import checks, kernels, memory
 from recon.errors import ConfigError
 from recon.geometry import ScanGeometry
 from recon.geometry.base import view_numbers
-from recon.geometry.pose import check_poses
+from recon.geometry.pose import check_alignment, check_poses, in_graph, numbers, picked
 from recon.grid import VolumeGrid
-from recon.kernels.lines import Lines, lines
+from recon.kernels.lines import Lines, lines, refuse_arc
 from recon.kernels.maps import maps
 from recon.operators.blocks import Blocks
+from recon.operators.differentiable import project
 from recon.operators.linear import LinearOperator, Shape
 from recon.scan import Scan
 
@@ -29,13 +32,16 @@ class Projector(LinearOperator):
         grid: where the volume lives.
         geometry: where the rays run.
         poses: rigid motion of the object per view (view, 6), mm and rad, or None for a still object.
+        alignment: rigid displacement of a flat detector relative to the source, (view, 6) or (6,) for all views: a
+            shift along (v, u, normal) in mm, then a turn about them in rad (see `recon.geometry.aligned_rays`).
         precision: of what GPU kernels multiply, for stacks of slices in one plane: "single", "tf32" or "half" (stored,
             too). Sums are in single precision, and the pair stays matched. The CPU knows "single" only.
 
+    Poses and alignment may require a gradient, which any result then has.
+
     Raises:
-        ShapeError: poses that do not fit the number of views.
-        ConfigError: poses that require a gradient.
-        GeometryError: a grid that reaches the source.
+        ShapeError: poses or an alignment that do not fit the number of views.
+        GeometryError: a grid that reaches the source, or an alignment of an arc detector.
 
     Source:
         Joseph 1982, IEEE Transactions on Medical Imaging 1(3): 192-196 (kernels/DERIVATIONS.md, section 1).
@@ -47,17 +53,16 @@ class Projector(LinearOperator):
         grid: VolumeGrid,
         geometry: ScanGeometry,
         poses: Tensor | None = None,
+        alignment: Tensor | None = None,
         precision: str = "single",
     ) -> None:
         geometry.check_grid(grid)
         self.precision = checks.choice("precision", precision, kernels.PRECISIONS)
         self.grid, self.geometry = grid, geometry
-        if isinstance(poses, Tensor) and poses.requires_grad:
-            raise ConfigError(
-                "poses: expected numbers without a gradient, got a tensor that requires one; this version has no "
-                "gradient with respect to motion, pass poses.detach()"
-            )
         self.poses = None if poses is None else check_poses(poses, len(geometry))
+        self.alignment = None if alignment is None else check_alignment(alignment, len(geometry))
+        if alignment is not None:
+            refuse_arc(geometry)
         self._lines: Lines | None = None
         self._blocks: Blocks | None = None
         if memory.current().limit is not None:
@@ -85,9 +90,9 @@ class Projector(LinearOperator):
 
     @property
     def lines(self) -> Lines:
-        """The rays in voxel units, made once per projector."""
+        """The rays in voxel units, numbers without a graph, made once per projector."""
         if self._lines is None:
-            self._lines = lines(self.geometry, self.grid, self.poses)
+            self._lines = lines(self.geometry, self.grid, numbers(self.poses), numbers(self.alignment))
         return self._lines
 
     @property
@@ -95,10 +100,35 @@ class Projector(LinearOperator):
         """The rays in blocks, for use within a budget of memory."""
         if self._blocks is None:
             unit = 1.0  # where weights of backprojection are 1, which projection has no use for
-            self._blocks = Blocks(
-                self.lines, maps(self.geometry, self.grid, unit=unit, poses=self.poses), self.precision
-            )
+            motion = {"poses": numbers(self.poses), "alignment": numbers(self.alignment)}
+            self._blocks = Blocks(self.lines, maps(self.geometry, self.grid, unit=unit, **motion), self.precision)
         return self._blocks
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether poses or alignment require a gradient."""
+        return in_graph(self.poses) or in_graph(self.alignment)
+
+    def settle(self, source: Tensor, centre: Tensor, v: Tensor, u: Tensor, depth: Tensor) -> None:
+        """Take the numbers of the rays: under `torch.func`, poses hold none that can be read from here."""
+        if self._lines is None:
+            made = lines(self.geometry, self.grid)
+            self._lines = replace(made, source=source, centre=centre, v=v, u=u, depth=depth)
+
+    def ray_gradient(self, volume: Tensor, projections: Tensor) -> Tensor:
+        """Differentiate the sum of projected volumes times projections by the rays.
+
+        Args:
+            volume: (batch, z, y, x).
+            projections: (batch, view, row, column).
+
+        Returns:
+            Derivatives by source, centre, v, u and depth of `lines`, (view, 5, 3), float64, on the CPU.
+        """
+        if self.in_blocks(volume):
+            return self.blocks.ray_gradient(volume, projections)
+        found = kernels.find("ray_gradient", volume)(self.lines, volume, projections)
+        return found.to("cpu", torch.float64)
 
     def in_blocks(self, like: Tensor) -> bool:
         """Tell whether a budget of memory holds, and a batch is more than one block or to be sent to other devices."""
@@ -109,13 +139,26 @@ class Projector(LinearOperator):
 
     def __getitem__(self, views: int | slice | Sequence[int] | Tensor) -> Self:
         """Return the projector of some of the views."""
-        poses = None if self.poses is None else self.poses[view_numbers(views, len(self.geometry))]
-        return type(self)(grid=self.grid, geometry=self.geometry[views], poses=poses, precision=self.precision)
+        pick = view_numbers(views, len(self.geometry))
+        motion = {"poses": picked(self.poses, pick), "alignment": picked(self.alignment, pick)}
+        return type(self)(grid=self.grid, geometry=self.geometry[views], precision=self.precision, **motion)
 
     def __repr__(self) -> str:
-        moved = "" if self.poses is None else ", poses=..."
+        moved = "".join(f", {name}=..." for name in ("poses", "alignment") if getattr(self, name) is not None)
         coarse = "" if self.precision == "single" else f", precision={self.precision!r}"
         return f"Projector(grid={self.grid!r}, geometry={self.geometry!r}{moved}{coarse})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Travel with the numbers of poses and alignment; a graph cannot be copied."""
+        motion = {"poses": numbers(self.poses), "alignment": numbers(self.alignment)}
+        return {**super().__getstate__(), **motion}
+
+    def _traced(self, x: Tensor, *, transposed: bool) -> Tensor:
+        if not self.requires_grad:
+            return super()._traced(x, transposed=transposed)
+        # Made anew every time, so that a `backward` frees the graph of its own result alone.
+        made = lines(self.geometry, self.grid, self.poses, self.alignment)
+        return project(x, made, self, transposed=transposed)
 
     def _forward(self, x: Tensor) -> Tensor:
         if self.in_blocks(x):

@@ -95,6 +95,31 @@ def takes_batches_as_a_loop_would(a: LinearOperator) -> None:
     assert torch.equal(a @ x, loop)
 
 
+def vmaps_as_a_loop_would(a: LinearOperator) -> None:
+    x = draw(3, *a.domain_shape)
+    assert torch.equal(torch.func.vmap(a)(x), torch.stack([a @ item for item in x]))
+    backwards, last = x.movedim(0, -1), len(a.range_shape)
+    assert torch.equal(torch.func.vmap(a, in_dims=-1, out_dims=last)(backwards), (a @ x).movedim(0, -1))
+    slopes = torch.func.vmap(torch.func.grad(lambda item: (a @ item).square().sum()))(x)
+    torch.testing.assert_close(slopes, 2 * (a.T @ (a @ x)), rtol=0, atol=0)
+
+
+def differentiates_forwards_to_itself(a: LinearOperator) -> None:
+    x, tangent = draw(*a.domain_shape), draw(*a.domain_shape, seed=1)
+    assert torch.equal(torch.func.jvp(a, (x,), (tangent,))[1], a @ tangent)
+
+
+def compiles(a: LinearOperator) -> None:
+    """Without a break in the graph; under `torch.compile`, `a(x)` is what `a @ x` is elsewhere."""
+    torch.compiler.reset()
+    compiled = torch.compile(lambda x: a(2 * x).square(), backend="aot_eager", fullgraph=True)
+    x, other = (draw(2, *a.domain_shape).requires_grad_() for _ in range(2))
+    found, expected = compiled(x), (a @ (2 * other)).square()
+    assert torch.equal(found, expected)
+    slopes = torch.autograd.grad(found.sum(), x)[0], torch.autograd.grad(expected.sum(), other)[0]
+    torch.testing.assert_close(*slopes, rtol=1e-12, atol=1e-12)  # a factor may be applied before or after
+
+
 def takes_an_empty_batch(a: LinearOperator) -> None:
     assert (a @ torch.zeros(0, *a.domain_shape)).shape == (0, *a.range_shape)
 
@@ -149,6 +174,9 @@ CHECKS = [
     differentiates_to_its_adjoint,
     passes_gradcheck,
     takes_batches_as_a_loop_would,
+    vmaps_as_a_loop_would,
+    differentiates_forwards_to_itself,
+    compiles,
     takes_an_empty_batch,
     keeps_shape_and_dtype,
     leaves_its_input_alone,

@@ -143,12 +143,6 @@ def test_numbers_of_numpy_are_numbers() -> None:
         VolumeGrid(shape=(1, 2, 3), spacing=None)
 
 
-def test_poses_that_want_a_gradient_are_refused() -> None:
-    geometry = ParallelBeam.circular(2, detector=Detector(shape=(1, 4)))
-    with pytest.raises(ConfigError, match=r"pass poses\.detach"):
-        Projector(grid=VolumeGrid(shape=(1, 4, 4)), geometry=geometry, poses=torch.zeros(2, 6, requires_grad=True))
-
-
 def test_operators_add_only_to_operators() -> None:
     with pytest.raises(TypeError):
         Identity((2, 2)) + 3

@@ -5,21 +5,25 @@ from typing import Any
 
 import numba
 import numpy as np
+import torch
 from torch import Tensor
 
-from recon.kernels.cpu import cone, in_plane, joseph
+from recon.kernels.cpu import cone, in_plane, joseph, slopes
 from recon.kernels.cpu.backprojection import backproject
+from recon.kernels.cpu.shadow_adjoint import backproject_adjoint, map_gradient
 from recon.kernels.lines import Lines
+from recon.kernels.slopes import chain
 
 Kernel = Callable[[Lines, Tensor], Tensor]
 
-__all__ = ["adjoint", "backproject", "forward"]
+__all__ = ["adjoint", "backproject", "backproject_adjoint", "forward", "map_gradient", "ray_gradient"]
 
 # Paths faster than the general one: (applies, forward, adjoint), the first that applies is taken.
 _FAST: tuple[tuple[Callable[..., bool], Kernel, Kernel], ...] = (
     (in_plane.applies, in_plane.forward, in_plane.adjoint),
     (cone.applies, cone.forward, cone.adjoint),
 )
+_SUMS = 1 << 24  # bytes for the sums of rays, which need ten times as much on the way to the vectors of their view
 _SLABS_PER_THREAD = 2  # more evens out the load, but every slab visits every ray
 
 
@@ -44,6 +48,21 @@ def adjoint(lines: Lines, projections: Tensor) -> Tensor:
     boxes = _boxes(lines.grid_shape)
     arguments = (_array(projections), *_arguments(lines), lines.grid_shape, boxes, out.flatten(1).numpy())
     joseph.adjoint_projection(len(out) * len(boxes), *arguments)
+    return out
+
+
+def ray_gradient(lines: Lines, volume: Tensor, projections: Tensor) -> Tensor:
+    """Differentiate the sum of `forward` times projections by source, centre, v, u and depth: (view, 5, 3), float64."""
+    views, rows, columns = lines.shape
+    out = torch.empty(views, 5, 3, dtype=torch.float64)
+    flat, step = _array(volume.flatten(1)), max(1, _SUMS // (40 * rows * columns))
+    for first in range(0, views, step):
+        part = slice(first, min(first + step, views))
+        block = lines.block(part, slice(None), slice(None))
+        sums = torch.empty(*block.shape, 5, dtype=torch.float64)
+        given = (flat, _array(projections[:, part]), lines.grid_shape, *_arguments(block), sums.numpy())
+        slopes.slopes_of_rays(len(block.source) * rows, *given)
+        out[part] = chain(lines, part, sums)
     return out
 
 

@@ -1,0 +1,162 @@
+"""Images by FBP and FDK have a gradient with respect to the values and the poses of their scan."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.autograd import grad, gradcheck
+
+from recon import Scan, VolumeGrid, fbp, fdk, memory, read_scan, write_scan
+from recon.errors import ConfigError
+from recon.geometry import ConeBeam, Detector, FreeBeam, ParallelBeam, ScanGeometry
+from recon.stored import StoredScan
+from tests.contracts.geometries import GEOMETRIES, Case, wobble
+from tests.contracts.operators import draw
+from tests.contracts.test_blocks import singly
+
+pytestmark = pytest.mark.filterwarnings("ignore::recon.errors.CTWarning")  # tiny detectors cut every object
+
+NAMES = [
+    name
+    for name, (geometry, _) in GEOMETRIES.items()
+    if not isinstance(geometry, FreeBeam)
+    and not getattr(geometry, "pitch", 0)
+    and len(geometry) > 1
+    and "half-fan" not in name  # of a detector too small for the weights of one
+]
+HALF = ConeBeam.circular(
+    5, detector=Detector(shape=(4, 9), pitch=(1.7, 1.6), offset=(0.4, 3.1)), source_to_axis=30, source_to_detector=47
+)
+CASES = [Case(name, *GEOMETRIES[name]) for name in NAMES] + [Case("half-fan", HALF, GEOMETRIES["cone, flat"][1])]
+CONE = next(case for case in CASES if case.name == "cone, flat")
+each = pytest.mark.parametrize("case", CASES, ids=str)
+
+
+def image(case: Case, values: Tensor, poses: Tensor | None, padding: str = "zero") -> Tensor:
+    geometry: ScanGeometry = case.geometry
+    method = fbp if isinstance(geometry, ParallelBeam) or geometry.detector.shape[0] == 1 else fdk
+    scan = Scan(geometry=geometry, values=values, poses=poses)
+    return method(scan, case.grid, padding=padding, limited_angle=True)
+
+
+def setting(case: Case, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    """Return values, with a view of zeros as beside an object, and poses, both with a graph."""
+    values = draw(*case.geometry.shape).abs()
+    values[0] = 0
+    return values.to(dtype).requires_grad_(), (0.3 * wobble(len(case.geometry))).requires_grad_()
+
+
+@each
+@pytest.mark.parametrize("padding", ["zero", "edge"])
+def test_gradient_to_values_and_poses(case: Case, padding: str) -> None:
+    values, poses = setting(case)
+    values = values.detach()[:] + 0.1 * (padding == "edge")  # the root of a continuation has no slope at 0
+    assert gradcheck(lambda v, p: image(case, v, p, padding), (values.requires_grad_(), poses), fast_mode=True)
+
+
+def test_rows_of_zeros_have_a_finite_gradient() -> None:
+    values, poses = setting(CONE)
+    for found in grad(image(CONE, values, poses, "edge").square().sum(), (values, poses)):
+        assert bool(found.isfinite().all())
+        assert bool(found.abs().sum() > 0)
+
+
+@each
+def test_a_graph_changes_no_bit(case: Case) -> None:
+    values, poses = setting(case, torch.float32)
+    for padding in ("zero", "edge"):
+        expected = image(case, values.detach(), poses.detach(), padding)
+        assert torch.equal(image(case, values, poses, padding), expected)
+    with torch.no_grad():
+        assert not image(case, values, poses).requires_grad
+
+
+@each
+def test_gradient_in_single_precision(case: Case) -> None:
+    found, expected = (
+        grad(image(case, *given).square().sum(), given)
+        for given in (setting(case, torch.float32), setting(case, torch.float64))
+    )
+    for single, double in zip(found, expected, strict=True):
+        # 4e-7 of the largest measured.
+        torch.testing.assert_close(single.double(), double, rtol=0, atol=5e-6 * float(double.abs().max()))
+
+
+@pytest.fixture
+def single_slices_and_views(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    monkeypatch.setattr(memory, "even_parts", singly)
+    monkeypatch.setattr(memory.Budget, "work", property(lambda budget: 1))
+    with memory.limit("64GiB", scratch=tmp_path):
+        yield
+
+
+@each
+def test_gradient_in_blocks_is_that_of_the_whole(case: Case, request: pytest.FixtureRequest) -> None:
+    given = setting(case)
+    expected = grad(image(case, *given).square().sum(), given)
+    request.getfixturevalue("single_slices_and_views")
+    for found, whole in zip(grad(image(case, *given).square().sum(), given), expected, strict=True):
+        torch.testing.assert_close(found, whole, rtol=0, atol=1e-11 * float(whole.abs().max()))
+
+
+def test_gradient_to_one_of_the_two() -> None:
+    values, poses = setting(CONE)
+    both = grad(image(CONE, values, poses).square().sum(), (values, poses))
+    (by_values,) = grad(image(CONE, values, poses.detach()).square().sum(), values)
+    (by_poses,) = grad(image(CONE, values.detach(), poses).square().sum(), poses)
+    assert torch.equal(by_values, both[0])
+    assert torch.equal(by_poses, both[1])
+    (still,) = grad(image(CONE, values, None).square().sum(), values)
+    assert bool(still.isfinite().all())
+
+
+def test_second_derivatives_are_refused() -> None:
+    values, poses = setting(CONE)
+    (slope,) = grad(image(CONE, values, poses).square().sum(), values, create_graph=True)
+    with pytest.raises(ConfigError, match="fbp, fdk: expected a first derivative, got a second"):
+        grad(slope.sum(), values)
+
+
+def test_a_scan_keeps_the_graph_of_what_it_is_given() -> None:
+    values, poses = setting(CONE)
+    scan = Scan(geometry=CONE.geometry, values=values, poses=poses)
+    for part in (scan, scan[1:3], scan.noted("seen"), scan.moved(poses)):
+        assert part.values.requires_grad
+        assert part.poses is not None
+        assert part.poses.requires_grad
+    some = scan[[4, 1]]
+    for _ in range(2):
+        found = grad(fdk(some, CONE.grid, limited_angle=True).sum(), poses)[0]
+    assert bool(found[[0, 2, 3]].eq(0).all())
+    assert bool(found[[1, 4]].abs().sum() > 0)
+
+
+def test_scans_with_a_graph_are_written_as_numbers(tmp_path: Path) -> None:
+    values, poses = setting(CONE)
+    scan = Scan(geometry=CONE.geometry, values=values, poses=poses)
+    for name in ("scan.h5", "scan.npz", "scan.zarr"):
+        write_scan(tmp_path / name, scan)
+        read = read_scan(tmp_path / name)
+        assert torch.equal(read.values, values.detach())
+        assert not read.values.requires_grad
+
+
+def test_a_scan_on_the_disk_has_a_gradient_to_poses(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    values, poses = setting(CONE)
+    write_scan(tmp_path / "scan.h5", Scan(geometry=CONE.geometry, values=values))
+    expected = grad(image(CONE, values.detach(), poses).square().sum(), poses)[0]
+    request.getfixturevalue("single_slices_and_views")
+    stored = read_scan(tmp_path / "scan.h5").moved(poses)
+    assert isinstance(stored, StoredScan)
+    (found,) = grad(fdk(stored, CONE.grid, limited_angle=True).square().sum(), poses)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-11 * float(expected.abs().max()))
+
+
+def test_a_level_row() -> None:
+    """A single slice in the plane of a single row is read without neighbours."""
+    geometry = ConeBeam.circular(5, detector=Detector(shape=(1, 9)), source_to_axis=30, source_to_detector=47)
+    case = Case("", geometry, VolumeGrid(shape=(1, 6, 7)))
+    values = draw(*geometry.shape).abs().requires_grad_()
+    assert gradcheck(lambda v: image(case, v, None), values, fast_mode=True)
