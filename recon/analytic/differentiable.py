@@ -1,12 +1,13 @@
 """Filtered backprojection in a graph: gradients with respect to the values and the poses of a scan, block by block."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from recon import kernels, memory
-from recon.analytic.recipe import Advance, Recipe
+from recon.analytic.recipe import Advance, Projections, Recipe
 from recon.errors import ConfigError
 from recon.geometry.pose import in_graph
 from recon.scan import Scan
@@ -49,35 +50,60 @@ class _Image(torch.autograd.Function):
 
 
 class _Slopes(torch.autograd.Function):
-    """The gradients, which have no derivative of their own."""
+    """The gradients. That by the values is linear in the image's, and its derivative is the reconstruction."""
 
     @staticmethod
     def forward(
         grad: Tensor, values: Tensor | None, matrices: Tensor, recipe: Recipe, scan: Scan, wanted: tuple[bool, bool]
     ) -> tuple[Tensor, Tensor]:
         """Differentiate by values (view, row, column) and matrices (view, 3, 4)."""
-        return _slopes(recipe.placed(matrices), _numbers(scan, values), grad.detach(), wanted)
+        return _slopes(recipe.placed(matrices), _numbers(scan, values), scan.geometry.shape, grad.detach(), wanted)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        """Keep nothing."""
+        """Keep what the reconstruction needs."""
+        _, _, matrices, ctx.recipe, ctx.scan, ctx.wanted = inputs
+        ctx.save_for_backward(matrices)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        """Refuse."""
-        raise ConfigError(
-            "fbp, fdk: expected a first derivative, got a second one, which does not exist; take the first without "
-            "create_graph, or use a Projector, whose derivatives by images are of any order"
-        )
+        """Reconstruct; poses and truncated projections have no second derivative."""
+        if ctx.wanted[1] or ctx.recipe.continuation is not None:
+            raise ConfigError(
+                'fbp, fdk: expected a first derivative by poses, or with padding="edge", got a second one, which does '
+                "not exist; take the first without create_graph, or use a Projector"
+            )
+        (matrices,) = ctx.saved_tensors
+        back = _Image.apply(grads[0].contiguous(), matrices, ctx.recipe, ctx.scan, None)  # type: ignore[no-untyped-call]
+        return back, None, None, None, None, None
 
 
-def _numbers(scan: Scan, values: Tensor | None) -> Scan:
-    """Return a scan whose values are in no graph."""
-    return scan if values is None else scan.changed(values=values.detach())
+@dataclass(frozen=True)
+class _Held:
+    """Values as a recipe reads them; those of a gradient may be any."""
+
+    values: Tensor
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.values.dtype
+
+    def block(self, views: slice, rows: slice) -> Tensor:
+        return self.values[views, rows]
+
+    def empty(self, *shape: int) -> Tensor:
+        return self.values.new_empty(shape)
 
 
-def _slopes(recipe: Recipe, scan: Scan, grad: Tensor, wanted: tuple[bool, bool]) -> tuple[Tensor, Tensor]:
-    by_values = memory.like(grad, scan.geometry.shape, fill=0) if wanted[0] else grad.new_zeros(0)
+def _numbers(scan: Scan, values: Tensor | None) -> Projections:
+    """Return what is read of a scan, in no graph."""
+    return scan if values is None else _Held(values.detach())
+
+
+def _slopes(
+    recipe: Recipe, scan: Projections, shape: tuple[int, ...], grad: Tensor, wanted: tuple[bool, bool]
+) -> tuple[Tensor, Tensor]:
+    by_values = memory.like(grad, shape, fill=0) if wanted[0] else grad.new_zeros(0)
     by_matrices = torch.zeros_like(recipe.maps.matrices)
     for slices in recipe.slabs():
         rows = recipe.rows_of(slices)
@@ -95,7 +121,9 @@ def _slopes(recipe: Recipe, scan: Scan, grad: Tensor, wanted: tuple[bool, bool])
     return by_values, by_matrices
 
 
-def _unfilter(recipe: Recipe, scan: Scan, views: slice, rows: tuple[int, int], slopes: Tensor, out: Tensor) -> None:
+def _unfilter(
+    recipe: Recipe, scan: Projections, views: slice, rows: tuple[int, int], slopes: Tensor, out: Tensor
+) -> None:
     """Add to derivatives by values what those by the filtered values of some views and rows give."""
     seen, at = recipe.seen(rows)
     inner = slopes[:, at].clone()

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -15,13 +16,26 @@ from recon.geometry import ConeBeam, ParallelBeam
 from recon.geometry.pose import in_graph
 from recon.grid import VolumeGrid
 from recon.kernels.maps import Maps, maps
-from recon.scan import Scan
 
 AnyBeam = ParallelBeam | ConeBeam
 Advance = Callable[[int, int], None]
 
 _FILTERED = 1 << 23  # bytes of temporary arrays while rows are filtered: twice as many leave the caches
 _FILTERED_ON_GPU = 1 << 28  # the same, enough to keep a GPU busy
+
+
+class Projections(Protocol):
+    """What a recipe reads of a scan."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the values."""
+
+    def block(self, views: slice, rows: slice) -> Tensor:
+        """Return the values of some views and rows (view, row, column)."""
+
+    def empty(self, *shape: int) -> Tensor:
+        """Return a tensor of the values' type, on their device, with arbitrary content."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -88,7 +102,7 @@ class Recipe:
         """Return the recipe with other numbers in its maps."""
         return replace(self, maps=replace(self.maps, matrices=matrices.detach()), graph=None)
 
-    def image(self, scan: Scan, *, progress: Advance | None = None) -> Tensor:
+    def image(self, scan: Projections, *, progress: Advance | None = None) -> Tensor:
         """Return the whole image (z, y, x) in 1/mm; it lies on the disk where a budget of memory says so."""
         slabs = self.slabs()
         if len(slabs) == 1 and not memory.current().devices:
@@ -108,7 +122,7 @@ class Recipe:
         return slabs_of(self.grid)
 
     def slab(
-        self, scan: Scan, slices: slice, *, progress: Advance | None = None, device: torch.device | None = None
+        self, scan: Projections, slices: slice, *, progress: Advance | None = None, device: torch.device | None = None
     ) -> Tensor:
         """Return some slices of the image (slice, y, x) in 1/mm, adding up blocks of views.
 
@@ -138,7 +152,9 @@ class Recipe:
         """Cut the views into blocks whose filtered rows fit into the budget's block."""
         return memory.even_parts(len(self.weights), 2 * 4 * (rows[1] - rows[0]) * self.maps.detector_shape[1])
 
-    def filtered(self, scan: Scan, views: slice, rows: tuple[int, int], device: torch.device | None = None) -> Tensor:
+    def filtered(
+        self, scan: Projections, views: slice, rows: tuple[int, int], device: torch.device | None = None
+    ) -> Tensor:
         """Return weighted and filtered projections (view, row, column), at the sampling of the rotation axis.
 
         The outer rows are repeated once beyond the detector: a pixel has an extent, and half of it lies beyond its

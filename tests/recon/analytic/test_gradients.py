@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
-from torch.autograd import grad, gradcheck
+from torch.autograd import grad, gradcheck, gradgradcheck
 
 from recon import Scan, VolumeGrid, fbp, fdk, memory, read_scan, write_scan
 from recon.errors import ConfigError
@@ -112,11 +112,18 @@ def test_gradient_to_one_of_the_two() -> None:
     assert bool(still.isfinite().all())
 
 
-def test_second_derivatives_are_refused() -> None:
+@each
+def test_second_derivative_by_values(case: Case) -> None:
+    values, _ = setting(case)
+    assert gradgradcheck(lambda v: image(case, v, None).square(), values, fast_mode=True)
+
+
+def test_other_second_derivatives_are_refused() -> None:
     values, poses = setting(CONE)
-    (slope,) = grad(image(CONE, values, poses).square().sum(), values, create_graph=True)
-    with pytest.raises(ConfigError, match="fbp, fdk: expected a first derivative, got a second"):
-        grad(slope.sum(), values)
+    for given in (image(CONE, values, poses), image(CONE, values, None, "edge")):
+        (slope,) = grad(given.square().sum(), values, create_graph=True)
+        with pytest.raises(ConfigError, match="fbp, fdk: expected a first derivative by poses, or with padding"):
+            grad(slope.sum(), values)
 
 
 def test_a_scan_keeps_the_graph_of_what_it_is_given() -> None:
