@@ -4,6 +4,8 @@ Every compiled kernel is tested against these functions. Forward and adjoint use
 a matched pair by construction.
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -55,13 +57,19 @@ def joseph_weights(lines: Lines, view: int) -> tuple[Tensor, Tensor, Tensor]:
         for corner_p in (0, 1):
             for corner_q in (0, 1):
                 i, j = at[..., p].floor() + corner_p, at[..., q].floor() + corner_q
-                weight = length[:, None] * (1 - (at[..., p] - i).abs()) * (1 - (at[..., q] - j).abs())
+                weight = length[:, None] * _hat(at[..., p], corner_p) * _hat(at[..., q], corner_q)
                 inside = (i >= 0) & (i < shape[p]) & (j >= 0) & (j < shape[q])
                 voxel = (step * strides[axis]).long() + i.long() * strides[p] + j.long() * strides[q]
                 ray = rays[:, None].expand_as(voxel)
                 found.append((ray[inside], voxel[inside], weight[inside]))
     ray, voxel, weight = (torch.cat(parts) for parts in zip(*found, strict=True))
     return ray, voxel, weight
+
+
+def _hat(at: Tensor, corner: int) -> Tensor:
+    """Return the weight of the neighbour below (corner 0) or above (1), with a slope even on whole positions."""
+    above = at - at.floor()
+    return above if corner else 1 - above
 
 
 def main_axis(direction: Tensor) -> Tensor:
@@ -90,6 +98,20 @@ def adjoint(lines: Lines, projections: Tensor) -> Tensor:
         ray, voxel, weight = joseph_weights(lines, view)
         out.flatten(1).index_add_(1, voxel, projections[:, view].flatten(1)[:, ray] * weight.to(out.dtype))
     return out
+
+
+def ray_gradient(lines: Lines, volume: Tensor, projections: Tensor) -> Tensor:
+    """Differentiate the sum of `forward` times projections by source, centre, v, u and depth: (view, 5, 3), float64.
+
+    Where a ray crosses a plane exactly above a voxel centre, the slope is the one towards larger indices.
+    """
+    vectors = {
+        name: getattr(lines, name).detach().clone().requires_grad_() for name in ("source", "centre", "v", "u", "depth")
+    }
+    with torch.enable_grad():
+        seen = forward(replace(lines, **vectors), volume.detach().double())
+        total = (seen * projections.detach().double()).sum()
+    return torch.stack(torch.autograd.grad(total, list(vectors.values())), dim=1)
 
 
 def backproject(maps: Maps, values: Tensor) -> Tensor:
