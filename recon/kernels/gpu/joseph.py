@@ -138,6 +138,18 @@ def first_and_last(a, b, middle, count, low, high):
 
 
 @triton.jit
+def swapped(main, AXIS: tl.constexpr):
+    """Tell for which rays p, the first of the two axes across the main one, lies fastest in memory."""
+    if AXIS == 0:
+        swap = main != 0.0
+    elif AXIS == 1:
+        swap = main == 0.0
+    else:
+        swap = main > 5.0  # never
+    return swap
+
+
+@triton.jit
 def ray(table, group, row, columns, nz, ny, nx, stride_z, stride_y, stride_x, exists,
         AXIS: tl.constexpr, PITCH: tl.constexpr, FAR: tl.constexpr):  # fmt: skip
     """Read rays with all that a walk needs; q is the axis that lies fastest in memory unless that is the main one.
@@ -160,12 +172,7 @@ def ray(table, group, row, columns, nz, ny, nx, stride_z, stride_y, stride_x, ex
         step, step_p, step_q = step.to(tl.int64), step_p.to(tl.int64), step_q.to(tl.int64)
     start = 2 * step + (n_p // 2 + 2) * step_p + (n_q // 2 + 2) * step_q
     # The fastest axis is p of the rays whose p it is: change places.
-    if AXIS == 0:
-        swap = main != 0.0
-    elif AXIS == 1:
-        swap = main == 0.0
-    else:
-        swap = main > 5.0
+    swap = swapped(main, AXIS)
     a_p, a_q = tl.where(swap, a_q, a_p), tl.where(swap, a_p, a_q)
     b_p, b_q = tl.where(swap, b_q, b_p), tl.where(swap, b_p, b_q)
     n_p, n_q = tl.where(swap, n_q, n_p), tl.where(swap, n_p, n_q)
