@@ -14,7 +14,7 @@ from recon.kernels.lines import Lines
 
 _BORDER = 2  # voxels of 0 around a volume, where positions beyond the grid are held
 _COPIES = 1 << 28  # bytes of volumes, or of projections, copied at a time; at least one
-_VOXELS = 4096 if INTERPRETED else 64  # of a program of the adjoint
+_VOXELS = 4096 if INTERPRETED else 128  # of a program of the adjoint
 
 
 def forward(lines: Lines, volume: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ def adjoint(lines: Lines, projections: Tensor) -> Tensor:
     out = projections.new_empty(batch, *lines.grid_shape)
     if 0 in (views, rows, columns):
         return out.zero_()
-    maps, mains, arc = windows(lines, projections.dtype, projections.device)
+    maps, arc, tall = windows(lines, projections.dtype, projections.device)
     axis = lane_axis(lines)
     length = lines.grid_shape[axis]
     others = out[0].numel() // length if batch else 0
@@ -59,7 +59,6 @@ def adjoint(lines: Lines, projections: Tensor) -> Tensor:
                 table.data,
                 values,
                 maps[table.views],
-                mains[table.views],
                 out[first:],
                 table.length,
                 rows,
@@ -70,6 +69,7 @@ def adjoint(lines: Lines, projections: Tensor) -> Tensor:
                 MORE=table.views.start > 0,
                 PITCH=table.pitch,
                 MAP=MAP_FIELDS,
+                AT_ONCE=tall,
                 ALONG=along,
                 LANES=_VOXELS,
                 warps=1,
@@ -246,7 +246,7 @@ def _forward(
 
 @triton.jit
 def place(AXIS: tl.constexpr, ALONG: tl.constexpr, LANES: tl.constexpr, nz, ny, nx):
-    """Return the indices z, y, x of the voxels of a program, and which of them exist."""
+    """Return the indices z, y, x of the voxels of a program, and which of them exist; others repeat the last ones."""
     lane = tl.arange(0, LANES)
     along = tl.program_id(1) * ALONG + lane % ALONG
     other = tl.program_id(0) * (LANES // ALONG) + lane // ALONG
@@ -256,36 +256,47 @@ def place(AXIS: tl.constexpr, ALONG: tl.constexpr, LANES: tl.constexpr, nz, ny, 
         z, y, x = other // nx, along, other % nx
     else:
         z, y, x = other // ny, other % ny, along
-    return z, y, x, (z < nz) & (y < ny) & (x < nx)
+    exists = (z < nz) & (y < ny) & (x < nx)
+    return tl.minimum(z, nz - 1), tl.minimum(y, ny - 1), tl.minimum(x, nx - 1), exists
 
 
 @triton.jit
-def touched(
-    table, values, group, slot, height_z, height_y, height_x, z, y, x, main,
-    MIXED: tl.constexpr, PITCH: tl.constexpr,
-):  # fmt: skip
-    """Return the value of the rays in some slots times the hats (eq. 4) of voxels.
+def touched(at, value_at, height_z, height_y, height_x, z, y, x, PITCH: tl.constexpr, AT_ONCE: tl.constexpr):
+    """Return the sum over rays of any main axes, neighbours in memory, of their value times the hats (eq. 4) of voxels.
 
-    Voxels lie at `height` over the middle planes and at (z, y, x) from the whole number near the middle. All rays
-    have the main axis `main` unless they are mixed.
+    Voxels lie at `height` over the middle planes and at (z, y, x) from the whole number near the middle.
     """
-    at = table + (group * (6 * PITCH) + slot)
-    a_p, b_p = tl.load(at), tl.load(at + PITCH)
-    a_q, b_q = tl.load(at + 2 * PITCH), tl.load(at + 3 * PITCH)
-    if MIXED:
-        main = tl.load(at + 5 * PITCH)
-    along_z, along_x = main == 0.0, main == 2.0
-    dk = pick(along_z, along_x, height_z, height_y, height_x)
-    p = tl.abs(a_p + b_p * dk - tl.where(along_z, y, z))
-    q = tl.abs(a_q + b_q * dk - tl.where(along_x, y, x))
-    return tl.maximum(1.0 - p, 0.0) * tl.maximum(1.0 - q, 0.0) * tl.load(values + (group * PITCH + slot))
+    total = tl.zeros(z.shape, at.dtype.element_ty)
+    for i in tl.static_range(AT_ONCE):
+        main = tl.load(at + (5 * PITCH + i))
+        along_z, along_x = main == 0.0, main == 2.0
+        dk = pick(along_z, along_x, height_z, height_y, height_x)
+        p = tl.load(at + i) + tl.load(at + (PITCH + i)) * dk - tl.where(along_z, y, z)
+        q = tl.load(at + (2 * PITCH + i)) + tl.load(at + (3 * PITCH + i)) * dk - tl.where(along_x, y, x)
+        hats = tl.maximum(1.0 - tl.abs(p), 0.0) * tl.maximum(1.0 - tl.abs(q), 0.0)
+        total += hats * tl.load(value_at + i)
+    return total
+
+
+@triton.jit
+def touched_from_afar(at, value_at, scale, from_p, from_q, PITCH: tl.constexpr, AT_ONCE: tl.constexpr):
+    """Do the same for rays of one main axis that meet in one point, or nowhere: their slopes follow from places.
+
+    A ray crosses the plane of a voxel at place · scale + from, counted from the voxel (DERIVATIONS.md, eq. 26).
+    """
+    total = tl.zeros(scale.shape, at.dtype.element_ty)
+    for i in tl.static_range(AT_ONCE):
+        p = tl.abs(tl.load(at + i) * scale + from_p)
+        q = tl.abs(tl.load(at + (2 * PITCH + i)) * scale + from_q)
+        total += tl.maximum(1.0 - p, 0.0) * tl.maximum(1.0 - q, 0.0) * tl.load(value_at + i)
+    return total
 
 
 @triton.jit
 def _adjoint(
-    table, values, maps, mains, out, views, rows, columns, nz, ny, nx,
+    table, values, maps, out, views, rows, columns, nz, ny, nx,
     AXIS: tl.constexpr, ARC: tl.constexpr, MORE: tl.constexpr, PITCH: tl.constexpr, MAP: tl.constexpr,
-    ALONG: tl.constexpr, LANES: tl.constexpr,
+    AT_ONCE: tl.constexpr, ALONG: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
     z, y, x, exists = place(AXIS, ALONG, LANES, nz, ny, nx)
     kind = table.dtype.element_ty
@@ -299,21 +310,33 @@ def _adjoint(
     if MORE:  # go on where the last chunk of views ended: the sum rounds as if there was one chunk
         total += tl.load(at, mask=exists, other=0.0)
     for view in range(views):
-        main = tl.load(mains + view)
-        row, last_row, column, last_column = window(maps + view * MAP, cz, cy, cx, exists, rows, columns, ARC)
+        here = maps + view * MAP
+        row, last_row, column, last_column = window(here, cz, cy, cx, rows, columns, ARC)
         tall, wide = tl.max(last_row - row) + 1, tl.max(last_column - column) + 1
-        for right in range(wide):
-            group = view * (columns + 2) + tl.minimum(column + right, columns) + 1
-            if main == 3.0:
-                for down in range(tall):
+        group0 = view * (columns + 2) + 1
+        main = tl.load(here + 28)
+        if main == 3.0:
+            for right in range(wide):
+                group = group0 + tl.minimum(column + right, columns)
+                for down in range(0, tall, AT_ONCE):
                     slot = tl.minimum(row + down, rows) + 1
                     total += touched(
-                        table, values, group, slot, height_z, height_y, height_x, cz, cy, cx, main, True, PITCH
-                    )
-            else:
-                for down in range(tall):
+                        table + (group * (6 * PITCH) + slot), values + (group * PITCH + slot),
+                        height_z, height_y, height_x, cz, cy, cx, PITCH, AT_ONCE
+                    )  # fmt: skip
+        else:
+            along_z, along_x = main == 0.0, main == 2.0
+            dk = pick(along_z, along_x, height_z, height_y, height_x)
+            scale = 1.0 + tl.load(here + 29) * dk
+            slope_z, slope_y, slope_x = tl.load(here + 30), tl.load(here + 31), tl.load(here + 32)
+            from_p = tl.where(along_z, slope_y, slope_z) * dk - tl.where(along_z, cy, cz)
+            from_q = tl.where(along_x, slope_y, slope_x) * dk - tl.where(along_x, cy, cx)
+            for right in range(wide):
+                group = group0 + tl.minimum(column + right, columns)
+                for down in range(0, tall, AT_ONCE):
                     slot = tl.minimum(row + down, rows) + 1
-                    total += touched(
-                        table, values, group, slot, height_z, height_y, height_x, cz, cy, cx, main, False, PITCH
-                    )
+                    total += touched_from_afar(
+                        table + (group * (6 * PITCH) + slot), values + (group * PITCH + slot),
+                        scale, from_p, from_q, PITCH, AT_ONCE
+                    )  # fmt: skip
     tl.store(at, total, mask=exists)

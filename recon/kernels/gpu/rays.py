@@ -18,6 +18,7 @@ from recon.kernels.plans import Kept
 
 FIELDS = 6  # positions and slopes on p and q, mm between planes, main axis
 LENGTH = 4  # which of them the adjoint multiplies projections by
+MORE_ROWS = 4  # slots beyond the last row that may be read
 LANES = 4096 if INTERPRETED else 256  # rays of a program
 _BYTES = 1 << 28  # of a table
 _TIE = 1 + 1e-9  # as in the twin
@@ -53,7 +54,7 @@ def tables(lines: Lines, like: Tensor, *, bytes_per_ray: int = 0) -> Iterator[Ta
         bytes_per_ray: what the caller needs beside the table.
     """
     views, rows, columns = lines.shape
-    pitch = cdiv(rows + 2, 32) * 32
+    pitch = cdiv(rows + 1 + MORE_ROWS, 32) * 32
     per_view = (columns + 2) * pitch * (FIELDS * like.element_size() + bytes_per_ray)
     step = max(1, _BYTES // per_view)
     vectors, along, bend, frame = _on_device(lines, like.device)

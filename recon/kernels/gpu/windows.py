@@ -15,7 +15,7 @@ from recon.kernels.lines import Lines
 from recon.kernels.plans import Kept
 from recon.kernels.reference import main_axis
 
-MAP_FIELDS = 28  # three affine functions of the voxel, their changes within a hat, and what `_margins` returns
+MAP_FIELDS = 33  # three affine functions of the voxel, their changes within a hat, `_margins` and `_bundle`
 _MIXED = 3  # main axis of views whose rays do not have one in common
 _CLEAR = 1e-6  # share by which a main axis must stand out to hold for all rays of a view
 _ROUNDINGS = 6  # in a row, at most, in one evaluation of a map
@@ -30,23 +30,54 @@ def lane_axis(lines: Lines) -> int:
 
 
 @Kept
-def windows(lines: Lines, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor, bool]:
-    """Return maps (view, field), the main axes that views have in common or 3 (view,), and whether they are of an arc.
+def windows(lines: Lines, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, bool, int]:
+    """Return maps (view, field), whether they are of an arc, and how many rows a window has, 2 to 4 at a time.
 
     Flat: row = a / c and column = b / c, counted from the middle, with a, b, c affine in the voxel counted from the
     whole number near the grid's middle. Arc: row = a / L - shift and column = scale · atan2(b, c), L = hypot(b, c).
     """
     arc = bool(lines.bend.any())
     functions, scale, shift, fits = (_arc if arc else _flat)(lines)
-    centre = torch.tensor([float(n // 2) for n in lines.grid_shape], dtype=torch.float64)
+    centre = _centre(lines)
     functions[..., 3] += (functions[..., :3] * centre).sum(-1)
     functions[~fits] = 0.0  # no depth: the whole detector
-    mains = _common_axis(lines)
+    bundle = _bundle(lines)
     # A ray with main axis m touches within a voxel on the other two axes, at the voxel's own plane on m.
-    changes = functions[..., :3] * (mains[:, None] != torch.arange(3))[:, None]
+    changes = functions[..., :3] * (bundle[:, :1] != torch.arange(3))[:, None]
     margins = _margins(lines, functions, scale, shift, dtype)
-    maps = torch.cat([functions.flatten(1), changes.flatten(1), margins], dim=1)
-    return maps.to(dtype).to(device), mains.to(dtype).to(device), arc
+    maps = torch.cat([functions.flatten(1), changes.flatten(1), margins, bundle], dim=1)
+    return maps.to(dtype).to(device), arc, _at_once(functions[:, 1 if arc else 2 :], changes[:, 0])
+
+
+def _centre(lines: Lines) -> Tensor:
+    return torch.tensor([float(n // 2) for n in lines.grid_shape], dtype=torch.float64)
+
+
+def _at_once(depth: Tensor, by_row: Tensor) -> int:
+    """Choose how many rows of a window to read at a time so that fewest are read in vain in the grid's middle."""
+    rows = 2 * by_row.abs().sum(1) / depth[..., 3].norm(dim=1).clamp_min(1e-300)
+    tall = int(rows.median().clamp(0, 64)) + 1
+    return min((4, 3, 2), key=lambda step: -(-tall // step) * step)
+
+
+def _bundle(lines: Lines) -> Tensor:
+    """Return per view the main axis, 3 if rays have none in common, and what places tell of slopes: (view, 5).
+
+    With D from the source to the middle plane, A + B dk = A (1 + dk / D) - S dk / D (DERIVATIONS.md, eq. 26);
+    parallel rays share B. A source between the first and the last plane leaves places without slopes: also 3.
+    """
+    main = _common_axis(lines)
+    axis = main.clamp_max(2).long()[:, None]
+    sizes = torch.tensor(lines.grid_shape, dtype=torch.float64)
+    along = lines.source.gather(1, axis)
+    if lines.parallel:
+        slopes = torch.where(main[:, None] < _MIXED, lines.source / along, 0.0)
+        return torch.cat([main[:, None], torch.zeros_like(along), slopes], dim=1)
+    distance = ((sizes - 1) / 2)[axis] - along
+    outside = distance.abs() > sizes[axis] / 2 + 1
+    inverse = torch.where(outside, 1 / distance, 0.0)
+    slopes = -(lines.source - _centre(lines)) * inverse
+    return torch.cat([torch.where(outside, main[:, None], float(_MIXED)), inverse, slopes], dim=1)
 
 
 def _flat(lines: Lines) -> tuple[Tensor, float, Tensor, Tensor]:
@@ -114,29 +145,34 @@ def _common_axis(lines: Lines) -> Tensor:
     between them; the columns of an arc are all looked at.
     """
     ends = [0, -1] if not bool(lines.bend.any()) else slice(None)
-    found = torch.full((lines.shape[0],), float(_MIXED), dtype=torch.float64)
-    for view in range(lines.shape[0]):
-        rim = _rim(lines, view, ends)
-        main = int(main_axis(rim[0]))
-        size = rim.abs()
-        clear = size[:, [main]] > (1 + _CLEAR) * size[:, [other for other in range(3) if other != main]]
-        if bool(clear.all()) and int((rim[:, main] > 0).sum()) in (0, len(rim)):
-            found[view] = main
-    return found
+    return torch.cat([_common(_rim(lines, views, ends)) for views in torch.arange(lines.shape[0]).split(64)])
 
 
-def _rim(lines: Lines, view: int, ends: list[int] | slice) -> Tensor:
-    """Return the directions (ray, 3) of pixels at the upper and lower end of some columns."""
+def _common(rim: Tensor) -> Tensor:
+    """Return the main axis of some directions (view, ray, 3), 3 where they have none in common."""
+    main = main_axis(rim[:, 0])
+    along = rim.gather(2, main[:, None, None].expand(-1, rim.shape[1], 1))
+    others = torch.arange(3) != main[:, None, None]
+    clear = (along.abs() > (1 + _CLEAR) * (rim.abs() * others).amax(2, keepdim=True)).flatten(1).all(1)
+    same_way = (along.flatten(1).sign().sum(1).abs() == rim.shape[1]) & clear
+    return torch.where(same_way, main, _MIXED).double()
+
+
+def _rim(lines: Lines, views: Tensor, ends: list[int] | slice) -> Tensor:
+    """Return the directions (view, ray, 3) of pixels at the upper and lower end of some columns."""
     low = (lines.rows - 1) / 2
     rho = torch.tensor([[-low], [low]], dtype=torch.float64)[..., None]
     along, bend = lines.along[ends, None], lines.bend[ends, None]
-    pixel = lines.centre[view] + rho * lines.v[view] + along * lines.u[view] + bend * lines.depth[view]
-    direction = lines.source[view].expand_as(pixel) if lines.parallel else pixel - lines.source[view]
-    return direction.reshape(-1, 3)
+    source, centre, v, u, depth = (
+        vectors[views, None, None]
+        for vectors in (lines.source, lines.centre, lines.v, lines.u, lines.depth)
+    )  # fmt: skip
+    pixel = centre + rho * v + along * u + bend * depth
+    return (source.expand_as(pixel) if lines.parallel else pixel - source).flatten(1, 2)
 
 
 @triton.jit
-def window(at, z, y, x, exists, rows, columns, ARC: tl.constexpr):
+def window(at, z, y, x, rows, columns, ARC: tl.constexpr):
     """Return first and last row and column of the pixels whose rays can touch voxels, none as last before first."""
     a0, a1, a2 = tl.load(at + 12), tl.load(at + 13), tl.load(at + 14)
     b0, b1, b2 = tl.load(at + 15), tl.load(at + 16), tl.load(at + 17)
@@ -159,9 +195,11 @@ def window(at, z, y, x, exists, rows, columns, ARC: tl.constexpr):
         column_reach = scale * aside / tl.where(safe, square - nearer, 1.0)
         row_middle -= shift
     else:
-        safe = tl.abs(c) > 1.001 * reach + 2.0 * by_depth
+        safe = tl.abs(c) > 2.0 * (reach + by_depth)
         inverse = 1.0 / tl.where(safe, c, 1.0)
-        widest = 1.0 / tl.where(safe, tl.abs(c) - reach - by_depth, 1.0)
+        size = tl.abs(inverse)
+        # 1 / (|c| - t) <= (1 + 2 t / |c|) / |c| for t up to half of |c|.
+        widest = size + 2.0 * (reach + by_depth) * size * size
         row_middle, column_middle = a * inverse, b * inverse
         row_reach = widest * (
             tl.abs(a0 - row_middle * c0) + tl.abs(a1 - row_middle * c1) + tl.abs(a2 - row_middle * c2) + by_row
@@ -172,8 +210,8 @@ def window(at, z, y, x, exists, rows, columns, ARC: tl.constexpr):
             + tl.abs(b2 - column_middle * c2)
             + by_column
         )
-    row, last_row = ends(row_middle, row_reach + tl.load(at + 24), rows, safe, exists)
-    column, last_column = ends(column_middle, column_reach + tl.load(at + 25), columns, safe, exists)
+    row, last_row = ends(row_middle, row_reach + tl.load(at + 24), rows, safe)
+    column, last_column = ends(column_middle, column_reach + tl.load(at + 25), columns, safe)
     return row, last_row, column, last_column
 
 
@@ -184,13 +222,13 @@ def affine(at, z, y, x):
 
 
 @triton.jit
-def ends(middle, reach, count, safe, exists):
-    """Return the first and the last whole number within reach of places on an axis of pixels."""
-    middle = middle + (count - 1) * 0.5
-    first = tl.minimum(tl.maximum(tl.where(safe, middle - reach, 0.0), -1.0), count)
-    last = tl.minimum(tl.maximum(tl.where(safe, middle + reach, count), -1.0), count - 1)
-    first, last = tl.maximum(tl.ceil(first), 0.0).to(tl.int32), tl.floor(last).to(tl.int32)
-    return tl.where(exists, first, count), tl.where(exists, last, -1)
+def ends(middle, reach, count, safe):
+    """Return the first and the last pixel within reach of places on an axis, which hold a margin of 1e-3."""
+    middle, reach = middle + (count - 1) * 0.5, tl.where(safe, reach, 1e9)
+    first = tl.minimum(tl.maximum(middle - reach, 0.0), count)
+    last = tl.minimum(tl.maximum(middle + reach, -1.0), count - 1)
+    # Cut towards 0: of a first place a little above the whole number, and of a last one between -1 and 0, one more.
+    return (first + 0.9999).to(tl.int32), last.to(tl.int32)
 
 
 @triton.jit

@@ -3,6 +3,7 @@
 import importlib
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -131,6 +132,23 @@ def test_a_pixel_on_the_source_sees_nothing(device: torch.device) -> None:
     assert not bool(forward[:, :, 1, 4].any())
     torch.testing.assert_close(forward, reference.forward(table, x), rtol=0, atol=1e-11)
     torch.testing.assert_close(adjoint, reference.adjoint(table, y), rtol=0, atol=1e-11)
+
+
+def test_a_window_too_small_is_noticed(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = joseph.windows
+
+    def narrow(*given: Any) -> Any:
+        maps, *rest = real(*given)
+        maps = maps.clone()
+        maps[:, 12:21] *= 0.9  # how fast places change within a hat
+        return maps, *rest
+
+    for name in ("cone, arc", "free, parallel and tilted", "helix, flat, moved"):
+        case = next(case for case in CASES if case.name == name)
+        monkeypatch.setattr(joseph, "windows", narrow)
+        with pytest.raises(AssertionError, match="not close"):
+            agree(lines(case.geometry, case.grid, case.poses), device)
+        monkeypatch.setattr(joseph, "windows", real)
 
 
 def test_rays_that_miss_are_zero(device: torch.device) -> None:
