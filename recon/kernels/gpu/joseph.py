@@ -1,6 +1,7 @@
 """Any rays: Joseph's projector and its transpose, a gather over the rays that can touch each voxel."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 
 import torch
 import triton
@@ -50,12 +51,13 @@ def adjoint(lines: Lines, projections: Tensor) -> Tensor:
     axis = lane_axis(lines)
     length = lines.grid_shape[axis]
     others = out[0].numel() // length if batch else 0
-    along = min(triton.next_power_of_2(length), _VOXELS if INTERPRETED else 32)
+    lanes = _VOXELS * 4 // projections.element_size()  # of twice the size as many fill the registers
+    along = min(triton.next_power_of_2(length), lanes if INTERPRETED else 32)
     for table in tables(lines, projections):
         for first, values in _weighted(table, projections):
             launch(
                 _adjoint,
-                (cdiv(others, _VOXELS // along), cdiv(length, along), len(values)),
+                (cdiv(others, lanes // along), cdiv(length, along), len(values)),
                 table.data,
                 values,
                 maps[table.views],
@@ -71,7 +73,7 @@ def adjoint(lines: Lines, projections: Tensor) -> Tensor:
                 MAP=MAP_FIELDS,
                 AT_ONCE=tall,
                 ALONG=along,
-                LANES=_VOXELS,
+                LANES=lanes,
                 warps=1,
             )
     return out
@@ -82,7 +84,7 @@ def bordered(lines: Lines, volume: Tensor) -> Iterator[tuple[int, Tensor]]:
     axis = lane_axis(lines)
     shape = [size + 2 * _BORDER for size in lines.grid_shape]
     order = [*(other for other in range(3) if other != axis), axis]
-    step = max(1, _COPIES // (shape[0] * shape[1] * shape[2] * volume.element_size()))
+    step = _at_a_time(shape, volume)
     inner = slice(_BORDER, -_BORDER)
     for first in range(0, len(volume), step):
         part = volume[first : first + step]
@@ -92,11 +94,16 @@ def bordered(lines: Lines, volume: Tensor) -> Iterator[tuple[int, Tensor]]:
         yield first, placed
 
 
+def _at_a_time(shape: Sequence[int], like: Tensor) -> int:
+    """Return how many copies of a shape to make at a time: no more than a launch has programs on an axis."""
+    return min(max(1, _COPIES // (math.prod(shape) * like.element_size())), 65535)
+
+
 def _weighted(table: Table, projections: Tensor) -> Iterator[tuple[int, Tensor]]:
     """Lay projections times the length between planes out as their rays: pairs of first one and copies."""
     rows, columns = projections.shape[2:]
     shape = (table.length, columns + 2, table.pitch)
-    step = max(1, _COPIES // (shape[0] * shape[1] * shape[2] * projections.element_size()))
+    step = _at_a_time(shape, projections)
     length = table.data[:, 1:-1, LENGTH, 1 : rows + 1]
     for first in range(0, len(projections), step):
         part = projections[first : first + step, table.views]

@@ -21,7 +21,7 @@ def ray_gradient(lines: Lines, volume: Tensor, projections: Tensor) -> Tensor:
 
     Float64, on the CPU; rays that meet a plane above a voxel centre have the slope towards larger indices.
     """
-    volume, projections = volume.detach(), projections.detach().contiguous()
+    volume, projections = volume.detach(), projections.detach().to(volume.dtype).contiguous()
     out = torch.zeros(lines.shape[0], 5, 3, dtype=torch.float64)
     for first, padded in bordered(lines, volume):
         for table in tables(lines, volume, bytes_per_ray=_BYTES_PER_RAY):
