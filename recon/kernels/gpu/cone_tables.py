@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from recon.kernels import upright
+from recon.kernels.gpu.cone_kernels import COLUMNS
 from recon.kernels.lines import Lines
 from recon.kernels.plans import Kept
 from recon.kernels.upright import DLEAP, DP, DRISE, FLAT, LEAP, MAIN, P
 
-TOGETHER = 4  # columns that one program of the forward kernel follows
 _FINE = 1024.0  # parts of a voxel in which slopes are split: these times whole lines are exact in float32
 _WIDEST_ODD = 1.99  # rows this many voxels apart leave room within an odd window for the nearest one
 
@@ -33,7 +33,7 @@ class Side:
 class Tables:
     """All that the kernels need, on the device."""
 
-    rays: Tensor  # (view, column, 6): p(k) in two whole and two fine parts, and the height between rows on line k
+    rays: Tensor  # (view, column, 8): p and Λ, each at the middle line and per line, in a coarse and a fine part
     views: Tensor  # (view, 6): height and row of the source, each whole and rest, lowest and highest voxel seen
     flat: Tensor  # (view, column) length in the plane between two lines of voxels, mm
     rise: Tensor  # (view, column) rise between two lines from row to row, mm
@@ -43,23 +43,27 @@ class Tables:
     bow: float  # columns per rad of an arc, 0 if flat
 
 
+def _halves(value: Tensor) -> tuple[Tensor, Tensor]:
+    """Split into what float32 holds, and the rest."""
+    coarse = value.float().double()
+    return coarse, value - coarse
+
+
 @Kept
 def tables(lines: Lines, device: torch.device) -> Tables:
     """Return the tables of rays that `upright.applies` to."""
     table, _ = upright.rays(lines)
     begin, end = _crossings(lines, table)
     low, high = _leaps(table, begin, end)
-    views, columns = table.shape[:2]
     on_x = table[..., MAIN] > 0
     middle = torch.where(on_x, (lines.grid_shape[2] - 1) / 2, (lines.grid_shape[1] - 1) / 2)
     place, slope = table[..., P] + table[..., DP] * middle, (table[..., DP] * _FINE).round() / _FINE
     leap = table[..., LEAP] + table[..., DLEAP] * middle
     whole = place.round()
-    rays = torch.stack([whole, place - whole, slope, table[..., DP] - slope, leap, table[..., DLEAP]], dim=-1)
-    assert rays.shape[:2] == (views, columns)
+    rays = [whole, place - whole, slope, table[..., DP] - slope, *_halves(leap), *_halves(table[..., DLEAP])]
     bow = _bow(lines)
     return Tables(
-        rays=rays.float().to(device),
+        rays=torch.stack(rays, dim=-1).float().to(device),
         views=_views(lines, low, high).float().to(device),
         flat=table[..., FLAT].sqrt().float().to(device),
         rise=table[..., DRISE].float().to(device),
@@ -141,12 +145,12 @@ def _side(
 
 
 def _groups(taken: Tensor, first: Tensor, begin: Tensor, end: Tensor) -> Tensor:
-    """Cut runs into groups of TOGETHER columns, each with the lines that any of them crosses within the grid."""
+    """Cut runs into groups of COLUMNS columns, each with the lines that any of them crosses within the grid."""
     views, columns = taken.shape
     number = torch.arange(columns).expand(views, columns)
     start = torch.where(first, number, 0).cummax(dim=1).values
-    view, left = (taken & ((number - start) % TOGETHER == 0)).nonzero(as_tuple=True)
-    each = left[:, None] + torch.arange(TOGETHER)
+    view, left = (taken & ((number - start) % COLUMNS == 0)).nonzero(as_tuple=True)
+    each = left[:, None] + torch.arange(COLUMNS)
     belongs = (each < columns) & taken[view[:, None], each.clamp(max=columns - 1)]
     belongs = belongs & (start[view[:, None], each.clamp(max=columns - 1)] == start[view, left][:, None])
     each = each.clamp(max=columns - 1)
