@@ -12,6 +12,11 @@ import triton.language as tl
 MARGIN = 2  # zeros before a column of voxels, and at least as many after it
 COLUMNS = 4  # of a detector in the forward kernel, and of voxels in the adjoint, that one program follows
 
+# Sizes compile nothing anew, and outputs of unknown alignment keep neighbouring voxels in neighbouring threads.
+_SIZES = ["first", "begin", "end", "rows", "columns", "length", "border", "lines", "across", "heights"]
+_PROJECT = {"do_not_specialize": [name for name in _SIZES if name not in ("length", "border")]}
+_SPREAD = {"do_not_specialize": [name for name in _SIZES if name != "rows"]}
+
 _MARGIN = tl.constexpr(MARGIN)
 _MAGIC = tl.constexpr(12582912.0)  # 1.5 · 2^23: adding it rounds to whole numbers, which are then in its low bits
 _MAGIC_BITS = tl.constexpr(0x4B400000)
@@ -75,7 +80,7 @@ def _read(columns, share, leap, leap_rest, row, from_row, scene, heights, PITCH:
     near = tl.fma(leap, row, -voxel) + tl.fma(-leap, scene[3], tl.fma(leap_rest, row, scene[1]))
     part = _unit(tl.fma(from_row, leap * inverse, (voxel + near - 0.5 - low) * inverse))
     rounded = tl.fma(part, count, low + _MAGIC)
-    above = tl.fma(leap, from_row, magic - rounded) + near
+    above = tl.fma(leap, from_row, magic - rounded) + tl.fma(leap_rest, from_row, near)
     at = columns + rounded.to(tl.int32, bitcast=True)
     one, other, one_up, other_up = tl.load(at), tl.load(at + PITCH), tl.load(at + 1), tl.load(at + PITCH + 1)
     one, one_up = tl.fma(other - one, share, one), tl.fma(other_up - one_up, share, one_up)
@@ -92,7 +97,7 @@ def _line(voxels, k, across, ray, row, from_row, scene, heights, PITCH: tl.const
     return _read(voxels + voxel * PITCH, share, leap, leap_rest, row, from_row, scene, heights, PITCH)
 
 
-@triton.jit(do_not_specialize_on_alignment=["sums"])
+@triton.jit(**_PROJECT, do_not_specialize_on_alignment=["sums"])
 def project_columns(volume, rays, views, groups, sums, first, begin, end, rows, columns, lines, across, heights,
                     PITCH: tl.constexpr, ROWS: tl.constexpr):  # fmt: skip
     """Sum along the rays of a group of columns, ROWS of each."""
@@ -209,21 +214,22 @@ def _gather(projections, leap, leap_rest, height, from_z, scene, border, length,
     near = tl.fma(-leap, row, height) + tl.fma(leap, scene[3], tl.fma(-leap_rest, row, -scene[1]))
     place = tl.fma(near, inverse, row - low) - (0.0 if WINDOW % 2 else 0.5)
     rounded = tl.fma(_unit(tl.fma(from_z, inverse * part, place * part)), count, low + _MAGIC)
-    away = tl.fma(leap, magic - rounded, from_z)  # plus `near`: from the nearest row, or from the one below
+    rows = magic - rounded
+    away = tl.fma(leap, rows, from_z) + tl.fma(leap_rest, rows, near)  # from the nearest row, or from the one below
     at = projections + rounded.to(tl.int32, bitcast=True)
-    found = _hat(away + near) * tl.load(at)
+    found = _hat(away) * tl.load(at)
     if WINDOW > _UNROLLED:
         for j in range(1, WINDOW // 2 + 1):
-            found += _hat(away + (near - leap * j)) * tl.load(at + j)
+            found += _hat(away - leap * j) * tl.load(at + j)
         for j in range(1, (WINDOW + 1) // 2):
-            found += _hat(away + (near + leap * j)) * tl.load(at - j)
+            found += _hat(away + leap * j) * tl.load(at - j)
     else:
         if WINDOW % 2 == 0:
-            found += _hat(away + (near - leap)) * tl.load(at + 1)
+            found += _hat(away - leap) * tl.load(at + 1)
         for j in tl.static_range(1, (WINDOW + 1) // 2):
             up: tl.constexpr = j + 1 - WINDOW % 2
-            found += _unit((1.0 - up * leap + near) + away) * tl.load(at + up)
-            found += _unit((1.0 - j * leap - near) - away) * tl.load(at - j)
+            found += _unit((1.0 - up * leap) + away) * tl.load(at + up)
+            found += _unit((1.0 - j * leap) - away) * tl.load(at - j)
     return found
 
 
@@ -245,7 +251,7 @@ def _add(sums, found, i, z, across, heights):
         tl.store(out, tl.load(out, mask=mask, other=0.0) + found[n], mask=mask)
 
 
-@triton.jit(do_not_specialize_on_alignment=["sums"])
+@triton.jit(**_SPREAD, do_not_specialize_on_alignment=["sums"])
 def spread_columns(projections, rays, views, runs, shadows, sums, first, begin, end, columns, length, border, lines,
                    across, heights, least, bow, WINDOW: tl.constexpr, ARC: tl.constexpr,
                    HEIGHTS: tl.constexpr):  # fmt: skip

@@ -38,6 +38,7 @@ class Tables:
     flat: Tensor  # (view, column) length in the plane between two lines of voxels, mm
     rise: Tensor  # (view, column) rise between two lines from row to row, mm
     sides: tuple[Side, Side]
+    heights: int  # how many slices the volume has
     window: int  # how many rows can reach a voxel
     least: float  # a height between rows that no voxel reaches
     bow: float  # columns per rad of an arc, 0 if flat
@@ -71,6 +72,7 @@ def tables(lines: Lines, device: torch.device) -> Tables:
             _side(lines, ~on_x, begin, end, bow, device, upwards=True),
             _side(lines, on_x, begin, end, bow, device, upwards=False),
         ),
+        heights=lines.grid_shape[0],
         window=_window(low, high),
         least=0.5 * low,
         bow=bow,

@@ -28,7 +28,7 @@ def pair(rays: Lines, batch: int = 1) -> tuple[Tensor, Tensor]:
 def check(rays: Lines, device: torch.device, batch: int = 1) -> tuple[Tensor, Tensor]:
     """Compare with the twin, and forward with adjoint; return both results.
 
-    Measured over all cases: 2.6e-6 of the largest value at most, and 4e-8 of |Ax||y|.
+    Measured over all cases: 6e-7 of the largest value at most, and 2e-8 of |Ax||y|.
     """
     x, y = pair(rays, batch)
     assert cone.applies(rays, x.to(device))
@@ -49,8 +49,8 @@ def test_the_kernels_equal_the_twin_and_are_a_pair(case: str, device: torch.devi
     check(table(case), device)
 
 
-SMALL = VolumeGrid(shape=(5, 7, 6), spacing=(2.1, 3.3, 2.9), centre=(0.4, -0.7, 1.1))
-FLAT = Detector(shape=(5, 9), pitch=(4.0, 5.1), offset=(0.7, -1.3))
+SMALL = VolumeGrid(shape=(4, 3, 6), spacing=(2.1, 3.3, 2.9), centre=(0.4, -0.7, 1.1))
+FLAT = Detector(shape=(5, 7), pitch=(4.0, 5.1), offset=(0.7, -1.3))
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ FLAT = Detector(shape=(5, 9), pitch=(4.0, 5.1), offset=(0.7, -1.3))
         pytest.param(replace(FLAT, curve="arc"), SMALL, id="arc"),
         pytest.param(replace(FLAT, pitch=(2.2, 5.1)), SMALL, id="four rows to a voxel"),
         pytest.param(replace(FLAT, shape=(25, 5), pitch=(0.6, 8.0)), SMALL, id="many rows to a voxel"),
-        pytest.param(FLAT, replace(SMALL, shape=(37, 2, 3), spacing=(1.0, 3.3, 2.9)), id="two blocks of slices"),
+        pytest.param(FLAT, replace(SMALL, shape=(37, 1, 2), spacing=(1.0, 3.3, 2.9)), id="two blocks of slices"),
         pytest.param(replace(FLAT, shape=(39, 3), pitch=(0.9, 9.0)), SMALL, id="two blocks of rows"),
     ],
 )
@@ -68,7 +68,7 @@ def test_the_narrow_kernels_equal_the_twin(
     detector: Detector, grid: VolumeGrid, device: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cone, "INTERPRETED", False)
-    check(lines(scan(detector, 3), grid), device)
+    check(lines(scan(detector, 2), grid), device)
 
 
 def test_windows_are_even_or_odd_as_rows_allow() -> None:
