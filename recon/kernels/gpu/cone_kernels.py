@@ -78,7 +78,7 @@ def _read(columns, share, leap, leap_rest, row, from_row, scene, heights, PITCH:
     magic = tl.fma(leap, row - scene[3], scene[1]) + _MAGIC
     voxel = magic - _MAGIC  # near the middle row; exact from here on
     near = tl.fma(leap, row, -voxel) + tl.fma(-leap, scene[3], tl.fma(leap_rest, row, scene[1]))
-    part = _unit(tl.fma(from_row, leap * inverse, (voxel + near - 0.5 - low) * inverse))
+    part = _unit(tl.fma(from_row, leap * inverse, (voxel - (low + 0.5) + near) * inverse))
     rounded = tl.fma(part, count, low + _MAGIC)
     above = tl.fma(leap, from_row, magic - rounded) + tl.fma(leap_rest, from_row, near)
     at = columns + rounded.to(tl.int32, bitcast=True)
@@ -91,10 +91,12 @@ def _read(columns, share, leap, leap_rest, row, from_row, scene, heights, PITCH:
 def _line(voxels, k, across, ray, row, from_row, scene, heights, PITCH: tl.constexpr):
     """Return what the rays of a column read on line k, counted from the middle one, which begins at `voxels`."""
     voxel, share = _place(ray, k)
-    share = tl.where(voxel < -1, 0.0, tl.where(voxel > across - 1, 1.0, share))
-    voxel = tl.minimum(tl.maximum(voxel, -1.0), across - 1.0).to(tl.int32) + 1
+    inside = tl.minimum(tl.maximum(voxel, -1.0), across - 1.0)
+    share = _unit(share + (voxel - inside))  # beyond the grid, all of the zeros around it
     leap, leap_rest = _leap(ray, k)
-    return _read(voxels + voxel * PITCH, share, leap, leap_rest, row, from_row, scene, heights, PITCH)
+    return _read(
+        voxels + (inside.to(tl.int32) + 1) * PITCH, share, leap, leap_rest, row, from_row, scene, heights, PITCH
+    )
 
 
 @triton.jit(**_PROJECT, do_not_specialize_on_alignment=["sums"])

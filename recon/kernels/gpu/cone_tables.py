@@ -113,7 +113,7 @@ def _views(lines: Lines, low: float, high: float) -> Tensor:
     source, pitch = lines.source[:, 0], lines.v[:, 0]
     row = (lines.rows - 1) / 2 - (lines.centre[:, 0] - source) / pitch  # of the source's height
     ends = [(r - row) * leap for r in (0, lines.rows - 1) for leap in (low, high)]
-    ends = [torch.stack(ends).amin(0) * 1.001 + source - 2, torch.stack(ends).amax(0) * 1.001 + source + 2]
+    ends = [torch.stack(ends).amin(0) + source - 2, torch.stack(ends).amax(0) + source + 2]
     return torch.stack([source.round(), source - source.round(), row.round(), row - row.round(), *ends], dim=1)
 
 
