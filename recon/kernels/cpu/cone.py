@@ -20,18 +20,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recon.kernels import upright
 from recon.kernels.cpu.compile import inline, kernel
 from recon.kernels.cpu.resample import BORDER, MARGIN, SCRATCH, add_back, add_lines, clear, padded
 from recon.kernels.cpu.simd import local_doubles, local_floats, local_ints
 from recon.kernels.lines import Lines
 from recon.kernels.plans import Kept
+from recon.kernels.upright import DLEAP, DP, DQ, DRISE, DX, DY, FLAT, LEAP, MAIN, RISE, P, Q
 
-_TIE = 1 + 1e-9  # as in the twin
-_LEVEL = 1e-7  # voxels by which rows may lean over the whole detector
 _CACHE = 4e5  # bytes of a tile, to leave the second-level cache room for projections
 TILE = 16  # the most columns of voxels on a side of a tile
 _VIEWS = 8  # views that share a tile while it is in the cache
-MAIN, P, DP, Q, DQ, LEAP, DLEAP, FLAT, RISE, DRISE, DY, DX = range(12)  # entries of a ray
 
 Array = np.ndarray[Any, Any]
 
@@ -43,65 +42,17 @@ def applies(lines: Lines, tensor: Tensor) -> bool:
 
 @Kept
 def _plan(lines: Lines) -> tuple[Array, Array] | None:
-    """Return the tables of `rays`; None if this path does not take them."""
-    takes = not lines.parallel and _level(lines) and _ahead(lines) and _shallow(lines)
-    return rays(lines) if takes else None
+    """Return the tables of `upright.rays`; None if this path does not take them."""
+    if not upright.applies(lines):
+        return None
+    table, views = upright.rays(lines)
+    return table.numpy(), views.numpy()
 
 
 def _known(lines: Lines) -> tuple[Array, Array]:
     plan = _plan(lines)
     assert plan is not None  # `applies` said so
     return plan
-
-
-def _level(lines: Lines) -> bool:
-    """Tell whether detector rows are parallel to z, and count upwards."""
-    _, rows, columns = lines.shape
-    lean = lines.v[:, 1:].abs().max() * rows + lines.u[:, 0].abs().max() * columns + lines.depth[:, 0].abs().max()
-    return bool(lean < _LEVEL) and bool((lines.v[:, 0] > 0).all())
-
-
-def _directions(lines: Lines) -> Tensor:
-    """Return the directions (view, column, 2) of rays in the plane, y before x."""
-    middle = (lines.centre - lines.source)[:, None, 1:]
-    along, bend = lines.along[:, None], lines.bend[:, None]
-    return middle + along * lines.u[:, None, 1:] + bend * lines.depth[:, None, 1:]
-
-
-def _ahead(lines: Lines) -> bool:
-    """Tell whether the whole grid and every pixel lie before the source, so that rays sort by angle."""
-    _, y, x = lines.grid_shape
-    corners = torch.tensor([(a, b) for a in (-2, y + 1) for b in (-2, x + 1)], dtype=torch.float64)
-    depth = lines.depth[:, None, 1:]
-    to_corner = ((corners - lines.source[:, None, 1:]) * depth).sum(-1)
-    return bool((to_corner > 0).all()) and bool(((_directions(lines) * depth).sum(-1) > 0).all())
-
-
-def _shallow(lines: Lines) -> bool:
-    """Tell whether no ray crosses more voxels along z than across."""
-    half = (lines.rows - 1) / 2 * lines.v[:, 0].abs()
-    steepest = ((lines.centre - lines.source)[:, 0].abs() + half)[:, None]
-    return bool((steepest <= _directions(lines).abs().amax(-1) * _TIE).all())
-
-
-def rays(lines: Lines) -> tuple[Array, Array]:
-    """Return per (view, column) what its rays share, and per view the source (y, x) and the sense of rotation."""
-    direction, source, spacing = _directions(lines), lines.source[:, None], torch.tensor(lines.spacing)
-    y, x = direction.unbind(-1)
-    along_x = x.abs() > y.abs() * _TIE
-    main, other = torch.where(along_x, x, y), torch.where(along_x, y, x)
-    source_main = torch.where(along_x, source[..., 2], source[..., 1])
-    source_other = torch.where(along_x, source[..., 1], source[..., 2])
-    rise = (lines.centre[:, 0] - (lines.rows - 1) / 2 * lines.v[:, 0] - lines.source[:, 0])[:, None] / main
-    leap = lines.v[:, :1] / main
-    flat = ((direction * spacing[1:]) ** 2).sum(-1) / main**2
-    table = [along_x.double(), source_other - source_main * other / main, other / main]
-    table += [source[..., 0] - source_main * rise, rise, -source_main * leap, leap]
-    table += [flat, rise * spacing[0], leap * spacing[0], y, x]
-    first, last = direction[:, 0], direction[:, -1]
-    sense = torch.sign(first[:, 1] * last[:, 0] - first[:, 0] * last[:, 1])
-    views = torch.cat([lines.source[:, 1:], sense[:, None]], dim=1)
-    return torch.stack(table, dim=-1).contiguous().numpy(), views.numpy()
 
 
 def forward(lines: Lines, volume: Tensor) -> Tensor:
