@@ -1,0 +1,220 @@
+"""What the in-plane kernels are told, tabulated in float64: rays in blocks, rays by bin, and which bins a tile sees.
+
+A ray crosses line k, counted from the image's middle line, at whole + part + slope · k pixels from the first one, where
+`whole` is a whole number: in single precision only slope · k is rounded, and only once positions are near the pixel.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recon.kernels.in_plane import (
+    WIDEST,
+    Array,
+    column_maps,
+    crossings,
+    curvature,
+    facing,
+    lines_within,
+    rays_per_pixel,
+)
+from recon.kernels.lines import Lines
+from recon.kernels.plans import Kept
+
+PAD = 64  # bins without a value before and after each view's
+_FAR = 2.0**20  # pixels; rays farther from the image than this are nowhere near it
+_MOST_TAPS = 16  # rays that can touch one pixel, beyond which no window is read
+_PAIRS = 1 << 22  # of view and tile looked at together, to bound temporary memory
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Rays in blocks of one main axis: `size` entries each, those that only fill a block with ray -1."""
+
+    size: int
+    whole: Tensor
+    part: Tensor
+    slope: Tensor
+    length: Tensor  # mm per line
+    ray: Tensor  # view · columns + column
+    y_main: Tensor  # (block,)
+    begin: Tensor  # (block,) lines [begin, end) that any of its rays touches
+    end: Tensor
+
+
+@dataclass(frozen=True)
+class Bins:
+    """Rays by view and bin, flat, with PAD entries on both sides of each view, and where pixels find them."""
+
+    stride: int  # bins of a view with those beside it
+    whole: Tensor
+    part: Tensor
+    slope: Tensor
+    y_main: Tensor
+    length: Tensor  # (view, column), mm per line
+    maps: Tensor  # (view, 8): numerator and denominator of a pixel's column over (1, y, x), rays per pixel, 0
+    taps: int  # rays that can touch a pixel, in any view; 0 if they cannot be found from `maps`
+    slack: float  # rays by which a column found in single precision may be off
+    arc: float  # columns per radian of a curved detector, 0 for a flat one
+
+
+def _places(lines: Lines) -> tuple[Array, Array, Array, Array, Array]:
+    """Return y_main, whole, part, slope and length of every ray, flat."""
+    ny, nx = lines.grid_shape[1:]
+    y_main, at, slope, length = crossings(lines)
+    count = np.where(y_main, ny, nx)
+    at = at + slope * (count // 2 - (count - 1) / 2)
+    whole = np.clip(np.floor(at), -_FAR, _FAR)
+    return y_main, whole, np.clip(at - whole, 0.0, 1.0), slope, length
+
+
+@Kept
+def blocks(lines: Lines, device: torch.device, size: int, views: int) -> Blocks:
+    """Sort rays into blocks, of as many neighbouring views as given: these read the same pixels at about the same time."""
+    ny, nx = lines.grid_shape[1:]
+    y_main, whole, part, slope, length = _places(lines)
+    ray = np.arange(len(whole))
+    view, column = np.divmod(ray, lines.shape[2])
+    group = view // views * 2 + y_main
+    order = np.lexsort((view, column, group))
+    starts = np.flatnonzero(np.append(True, np.diff(group[order]) != 0))
+    counts = np.diff(np.append(starts, len(order)))
+    padded = -(-counts // size) * size
+    within = np.arange(padded.sum()) - np.repeat(np.cumsum(padded) - padded, padded)
+    real = within < np.repeat(counts, padded)
+    entry = order[np.repeat(starts, padded) + np.minimum(within, np.repeat(counts - 1, padded))]
+
+    total, breadth = np.where(y_main, ny, nx), np.where(y_main, nx, ny)
+    at = whole + part - slope * (total // 2 - (total - 1) / 2)
+    first, last = (ends[entry].reshape(-1, size) for ends in lines_within(at, slope, -1.0, breadth, total))
+    begin = np.where(first < last, first, math.inf).min(1)
+    end = np.where(first < last, last, 0).max(1)
+
+    def there(values: Array, dtype: torch.dtype) -> Tensor:
+        return torch.from_numpy(values).to(device, dtype)
+
+    return Blocks(
+        size=size,
+        **{
+            name: there(values[entry], torch.float32)
+            for name, values in (("whole", whole), ("part", part), ("slope", slope), ("length", length))
+        },
+        ray=there(np.where(real, ray[entry], -1), torch.int32),
+        y_main=there(y_main[entry][::size], torch.int32),
+        begin=there(np.minimum(begin, end), torch.int32),
+        end=there(end, torch.int32),
+    )
+
+
+@Kept
+def bins(lines: Lines, device: torch.device) -> Bins:
+    """Lay out rays by view and bin, and work out how many of them can touch a pixel."""
+    views, _, columns = lines.shape
+    ny, nx = lines.grid_shape[1:]
+    stride = columns + 2 * PAD
+    y_main, whole, part, slope, length = _places(lines)
+
+    def padded(values: Array, dtype: torch.dtype) -> Tensor:
+        out = torch.zeros(views, stride, dtype=dtype)
+        out[:, PAD : PAD + columns] = torch.from_numpy(values).view(views, columns)
+        return out.to(device)
+
+    maps, (arc, fan) = column_maps(lines), curvature(lines)
+    density = rays_per_pixel(maps, ny, nx)
+    slack = 1e-3 + 2e-6 * columns + (0.02 if arc else 0.0)
+    found = facing(maps, ny, nx, 1) and fan <= WIDEST
+    taps = int(2 * density.max() + 2 * slack + 1e-3) + 1 if found else 0
+    table = np.concatenate([maps.reshape(views, 6), density[:, None], np.zeros((views, 1))], 1)
+    return Bins(
+        stride=stride,
+        whole=padded(whole, torch.float32),
+        part=padded(part, torch.float32),
+        slope=padded(slope, torch.float32),
+        y_main=padded(y_main, torch.int8),
+        length=torch.from_numpy(length).view(views, columns).to(device, torch.float32),
+        maps=torch.from_numpy(table).to(device, torch.float32),
+        taps=taps if taps <= _MOST_TAPS else 0,
+        slack=slack,
+        arc=arc,
+    )
+
+
+@dataclass(frozen=True)
+class Work:
+    """For each tile of some rows of tiles, where in the tables of `Bins` its chunks of bins begin."""
+
+    row: int  # the first row of tiles
+    tiles: int
+    first: Tensor  # (tile + 1,) in `chunks`
+    chunks: Tensor
+
+
+def work(lines: Lines, device: torch.device, tile: int, chunk: int) -> list[Work]:
+    """List the chunks of bins that any ray through a tile falls into: all of the view where that cannot be bounded."""
+    ny, nx = (-(-n // tile) for n in lines.grid_shape[1:])
+    rows = max(1, (_PAIRS << 3) // (lines.shape[0] * nx))
+    return [_work(lines, device, tile, chunk, row, min(ny, row + rows)) for row in range(0, ny, rows)]
+
+
+@Kept
+def _work(lines: Lines, device: torch.device, tile: int, chunk: int, row: int, end: int) -> Work:
+    views, _, columns = lines.shape
+    tiles = (end - row) * -(-lines.grid_shape[2] // tile)
+    maps = torch.from_numpy(column_maps(lines)).to(device)
+    first, counts = torch.empty(2, tiles, views, dtype=torch.int32, device=device)
+    step = max(1, _PAIRS // tiles)
+    for view in range(0, views, step):
+        low, high = _seen(lines, maps[view : view + step], tile, row, end)
+        start = PAD + torch.arange(view, min(views, view + step), device=device)[:, None] * (columns + 2 * PAD)
+        first[:, view : view + step] = (start + low).T
+        counts[:, view : view + step] = torch.where(high < low, 0, (high - low) // chunk + 1).T
+    ends = counts.view(-1).cumsum(0)
+    chunks = first.view(-1).repeat_interleave(counts.view(-1))
+    within = torch.arange(len(chunks), device=device) - (ends - counts.view(-1)).repeat_interleave(counts.view(-1))
+    starts = torch.cat([ends.new_zeros(1), ends.view(tiles, views)[:, -1]])
+    return Work(row=row, tiles=tiles, first=starts, chunks=(chunks + chunk * within).to(torch.int32))
+
+
+def _seen(lines: Lines, maps: Tensor, tile: int, row: int, end: int) -> tuple[Tensor, Tensor]:
+    """Return the first and the last bin (view, tile) whose rays can touch a tile; the last may be before the first."""
+    ny, nx = lines.grid_shape[1:]
+    columns = lines.shape[2]
+    (top, bottom), (left, right) = (
+        (start - (n - 1) / 2, (start + tile - 1).clamp(max=n - 1) - (n - 1) / 2)
+        for n, start in (
+            (ny, torch.arange(row, end, dtype=torch.float64, device=maps.device) * tile),
+            (nx, torch.arange(0, nx, tile, dtype=torch.float64, device=maps.device)),
+        )
+    )
+    arc, fan = curvature(lines)
+    low, high = math.inf, -math.inf
+    near, far = math.inf, -math.inf
+    # A ray touches a pixel where it crosses that pixel's row or column less than one pixel away.
+    for y, x in (
+        *((y, x) for y in (top - 1, bottom + 1) for x in (left, right)),
+        *((y, x) for y in (top, bottom) for x in (left - 1, right + 1)),
+    ):
+        above, below = (
+            (part[:, 0, None, None] + part[:, 1, None, None] * y[:, None] + part[:, 2, None, None] * x).flatten(1)
+            for part in maps.unbind(1)
+        )
+        column = above / below
+        low, high = (
+            torch.minimum(column, torch.as_tensor(low).to(column)),
+            torch.maximum(column, torch.as_tensor(high).to(column)),
+        )
+        near, far = (
+            torch.minimum(below, torch.as_tensor(near).to(column)),
+            torch.maximum(below, torch.as_tensor(far).to(column)),
+        )
+    if arc:
+        low, high = (torch.atan(column / arc) * arc for column in (low, high))
+    # On one side of the source, columns are a quotient of affine functions: largest and smallest at corners.
+    bounded = ((near > 1e-6) | (far < -1e-6)) & (fan < math.pi / 2 - 0.01)
+    middle, slack = (columns - 1) / 2, 1e-4
+    first = torch.where(bounded, (low + middle - slack).ceil().clamp(0, columns), 0)
+    last = torch.where(bounded, (high + middle + slack).floor().clamp(-1, columns - 1), columns - 1)
+    return first.long(), last.long()
