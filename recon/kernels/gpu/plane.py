@@ -5,11 +5,10 @@ Up to seven images are projected one by one, always in single precision; more ar
 
 - "single": products and sums in single precision; back, three products in tf32 that together leave out 2⁻²² of a term.
 - "tf32": places on a line are rounded to 1/2048 of a pixel in both directions, so that the weights are the same and
-  exact in tf32; back, values are rounded to 11 bits. The adjoint gap is that of the rounded values: 2⁻¹² of |Ax||y| at
-  most.
-- "half": weights as for "tf32"; images and projections are rounded to half precision, each image scaled by a power of
-  two so that its largest value is near the largest there is. The adjoint gap is 2⁻¹¹ of |Ax||y| at most, where no value
-  is smaller than 2⁻²⁹ of the largest.
+  exact in tf32; back, values are rounded to 11 bits, which leaves an adjoint gap of at most 2⁻¹¹ of |Ax||y|.
+- "half": weights as for "tf32"; images, and back, projections are rounded to half precision, 11 bits, each image or
+  projection scaled by a power of two so that its largest value is near the largest there is; what is smaller than 2⁻²⁹
+  of that has fewer bits. The adjoint gap is at most 2⁻¹⁰ of the sum of the sizes of all terms of ⟨Ax, y⟩.
 
 Sums are always in single precision, and in an order that repeats.
 """
@@ -19,23 +18,23 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from recon.kernels.gpu.launch import INTERPRETED
+from recon.kernels.gpu.launch import cdiv
 from recon.kernels.gpu.plane_pixels import adjoint_image, adjoint_stack
 from recon.kernels.gpu.plane_rays import EDGE, forward_image, forward_stack
-from recon.kernels.gpu.plane_tables import PAD, bins
+from recon.kernels.gpu.plane_tables import PAD, bins, sizes
 from recon.kernels.in_plane import Blend, blend, in_plane
 from recon.kernels.lines import Lines
 from recon.kernels.plans import Kept
 
 STACKED = 8  # images from which they are projected side by side
-_WIDTHS = (64, 32, 16) if INTERPRETED else (128, 64, 32, 16)  # images per program
 _BYTES = 320 << 20  # of images or projections that are put side by side at a time
+_WEIGHING = 128  # images for which the products take as long as finding the weights
 _COUNTED = 1 << 31  # elements beyond which places in a tensor are not counted
 
 
 def applies(lines: Lines, tensor: Tensor) -> bool:
     """Tell whether this path takes these rays: they keep their height, and the tensor is of single precision."""
-    return tensor.dtype == torch.float32 and _in_plane(lines) and _pixels(lines) * _WIDTHS[-1] < _COUNTED
+    return tensor.dtype == torch.float32 and _in_plane(lines) and _pixels(lines) * sizes().widths[-1] < _COUNTED
 
 
 def forward(lines: Lines, volume: Tensor, precision: str = "single") -> Tensor:
@@ -120,20 +119,18 @@ def _pixels(lines: Lines) -> int:
 
 def _parts(images: int, elements: int) -> Iterator[tuple[slice, int]]:
     """Cut images of so many elements into parts that are put side by side, and say how many lanes each takes."""
-    most = max(_WIDTHS[-1], _BYTES // (4 * elements))
-    most = (
-        max((width for width in _WIDTHS if width <= most), default=_WIDTHS[-1])
-        if most < _WIDTHS[0]
-        else most // _WIDTHS[0] * _WIDTHS[0]
-    )
+    widths = sizes().widths
+    most = max(_BYTES // (4 * elements), widths[-1])
+    most -= most % next(width for width in widths if width <= most)
     for start in range(0, images, most):
         count = min(most, images - start)
-        yield slice(start, start + count), min(-(-count // width) * width for width in _WIDTHS)
+        _, width = min((cdiv(count, width) * (width + _WEIGHING), width) for width in widths)
+        yield slice(start, start + count), cdiv(count, width) * width
 
 
 def _width(lanes: int) -> int:
     """Return how many lanes a program takes."""
-    return next(width for width in _WIDTHS if lanes % width == 0)
+    return next(width for width in sizes().widths if lanes % width == 0)
 
 
 def _padded(scale: Tensor, lanes: int) -> Tensor:
@@ -148,5 +145,5 @@ def _stored(values: Tensor, precision: str) -> tuple[Tensor, Tensor]:
         return ((values.contiguous().view(torch.int32) + 0x1000) & -0x2000).view(torch.float32), values.new_ones(
             len(values)
         )
-    exponent = torch.frexp(values.abs().amax((1, 2)))[1] - 15  # of the largest value, which comes out below 2¹⁵
+    exponent = torch.frexp(values.abs().amax((1, 2)))[1].clamp(-100, 100) - 15  # the largest comes out below 2¹⁵
     return torch.ldexp(values, -exponent[:, None, None]).half(), torch.ldexp(values.new_ones(len(values)), exponent)

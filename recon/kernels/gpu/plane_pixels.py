@@ -8,17 +8,14 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from recon.kernels.gpu.launch import INTERPRETED, cdiv, launch
+from recon.kernels.gpu.launch import cdiv, launch
 from recon.kernels.gpu.plane_rays import FINE, MAGIC, MAGIC_BITS
-from recon.kernels.gpu.plane_tables import PAD, bins, work
+from recon.kernels.gpu.plane_tables import PAD, bins, sizes, work
 from recon.kernels.lines import Lines
 
 _PAD = tl.constexpr(PAD)
 
-# Pixels of a program along y and x, and groups of 32 threads.
-ONE = (64, 128, 1) if INTERPRETED else (4, 32, 4)
-TILE, CHUNK = (32, 64) if INTERPRETED else (8, 16)  # pixels along y and x, bins
-_WARPS = 4
+_WARPS = 4  # groups of 32 threads
 
 
 @triton.jit
@@ -119,15 +116,16 @@ def _add_bins(
     weight = tl.maximum(1.0 - tl.abs(away), 0.0)
     value = tl.load(values + bin.to(tl.int64) * PITCH + b[:, None] * PITCH + s[None, :])
     if WAY == "half":
-        return tl.dot(weight.to(tl.float16), value, total)
-    if WAY == "tf32":
-        return tl.dot(weight, value, total, input_precision="tf32")
-    # Three products in tf32 of two halves each: what is left out is 2⁻²² of a term.
-    high = (weight.to(tl.int32, bitcast=True) & -8192).to(tl.float32, bitcast=True)
-    upper = (value.to(tl.int32, bitcast=True) & -8192).to(tl.float32, bitcast=True)
-    total = tl.dot(weight - high, upper, total, input_precision="tf32")
-    total = tl.dot(high, value - upper, total, input_precision="tf32")
-    return tl.dot(high, upper, total, input_precision="tf32")
+        total = tl.dot(weight.to(tl.float16), value, total)
+    elif WAY == "tf32":
+        total = tl.dot(weight, value, total, input_precision="tf32")
+    else:  # three products in tf32 of two halves each: what is left out is 2⁻²² of a term
+        high = (weight.to(tl.int32, bitcast=True) & -8192).to(tl.float32, bitcast=True)
+        upper = (value.to(tl.int32, bitcast=True) & -8192).to(tl.float32, bitcast=True)
+        found = tl.dot(weight - high, upper, input_precision="tf32")
+        found = tl.dot(high, value - upper, found, input_precision="tf32")
+        total += tl.dot(high, upper, found, input_precision="tf32")  # tensor cores round sums towards zero
+    return total
 
 
 @triton.jit
@@ -160,10 +158,10 @@ def adjoint_image(lines: Lines, values: Tensor, out: Tensor) -> None:
     weighted = values.new_zeros(len(values), views, table.stride)
     weighted[:, :, PAD : PAD + columns] = values * table.length
     ny, nx = out.shape[1:]
-    ty, tx, warps = ONE
+    ty, tx = sizes().pixels
     launch(
         spread_image, (cdiv(nx, tx), cdiv(ny, ty), len(out)), weighted, table.whole, table.part, table.slope,
-        table.y_main, table.maps, out, ny, nx, columns, views, table.slack, table.arc, warps=warps, TAPS=table.taps,
+        table.y_main, table.maps, out, ny, nx, columns, views, table.slack, table.arc, warps=_WARPS, TAPS=table.taps,
         PARALLEL=lines.parallel, ARC=table.arc > 0, TY=ty, TX=tx,
     )  # fmt: skip
 
@@ -183,10 +181,10 @@ def adjoint_stack(
         count: how many lanes hold values.
         way: "single", "tf32" or "half".
     """
-    table = bins(lines, values.device)
-    for part in work(lines, values.device, TILE, CHUNK):
+    table, size = bins(lines, values.device), sizes()
+    for part in work(lines, values.device):
         launch(
             spread_stack, (part.tiles, values.shape[-1] // lanes), values, scale, table.whole, table.part, table.slope,
             table.y_main, part.first, part.chunks, out, *out.shape[1:], part.row, before, count, warps=_WARPS,
-            PITCH=values.shape[-1], TILE=TILE, LANES=lanes, CHUNK=CHUNK, WAY=way,
+            PITCH=values.shape[-1], TILE=size.tile, LANES=lanes, CHUNK=size.chunk, WAY=way,
         )  # fmt: skip

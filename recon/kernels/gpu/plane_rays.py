@@ -7,8 +7,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from recon.kernels.gpu.launch import INTERPRETED, launch
-from recon.kernels.gpu.plane_tables import Blocks, blocks
+from recon.kernels.gpu.launch import launch
+from recon.kernels.gpu.plane_tables import Blocks, blocks, sizes
 from recon.kernels.lines import Lines
 
 EDGE = 2  # pixels of frame on each side
@@ -17,11 +17,6 @@ _EDGE = tl.constexpr(EDGE)
 MAGIC = tl.constexpr(12582912.0)  # 1.5 · 2²³: added to a small number, its last bit stands for 1
 MAGIC_BITS = tl.constexpr(0x4B400000)
 FINE = tl.constexpr(6144.0)  # 1.5 · 2¹²: here for 1/2048
-VIEWS = 8  # neighbouring views whose rays walk together
-
-# Rays per program, and threads in groups of 32; the interpreter wants few programs.
-ONE = (8192, 1) if INTERPRETED else (64, 2)
-STACK = (4096, 1) if INTERPRETED else (16, 4)
 
 
 @triton.jit
@@ -130,12 +125,12 @@ def project_stack(
 
 def forward_image(lines: Lines, images: Tensor, out: Tensor) -> None:
     """Fill out (image, view, column) with the integrals of images (image, y, x), one by one."""
-    size, warps = ONE
-    rays = blocks(lines, images.device, size, len(lines.source) if INTERPRETED else 1)
+    size = sizes()
+    rays = blocks(lines, images.device, size.rays, 1 if size.views else lines.shape[0])
     frames = _framed(images)
     launch(
         project_image, (len(rays.begin), len(images)), frames, *_tables(rays), out, *images.shape[1:],
-        frames.shape[1], out[0].numel(), warps=warps, SIZE=size,
+        frames.shape[1], out.shape[1] * out.shape[2], warps=2, SIZE=rays.size,
     )  # fmt: skip
 
 
@@ -154,13 +149,12 @@ def forward_stack(
         lanes: how many a program takes; a divisor of the lanes there are.
         rounded: whether places are rounded to 1/2048 of a pixel, so that weights are exact in half precision.
     """
-    size, warps = STACK
-    pitch = images.shape[-1]
-    rays = blocks(lines, images.device, size, len(lines.source) if INTERPRETED else VIEWS)
+    size, pitch = sizes(), images.shape[-1]
+    rays = blocks(lines, images.device, size.stacked, size.views or lines.shape[0])
     launch(
         project_stack, (len(rays.begin), pitch // lanes), images, scale, *_tables(rays), out,
-        *lines.grid_shape[1:], lines.shape[2], out.shape[2], before, count, out[0].numel(), warps=warps,
-        PITCH=pitch, SIZE=size, LANES=lanes, ROUND=rounded,
+        *lines.grid_shape[1:], lines.shape[2], out.shape[2], before, count, out.stride(0), warps=4,
+        PITCH=pitch, SIZE=rays.size, LANES=lanes, ROUND=rounded,
     )  # fmt: skip
 
 
@@ -173,6 +167,6 @@ def _framed(images: Tensor) -> Tensor:
     count, ny, nx = images.shape
     split = ny * (nx + 2 * EDGE)
     out = images.new_zeros(count, split + nx * (ny + 2 * EDGE))
-    out[:, :split].view(count, ny, -1)[:, :, EDGE:-EDGE] = images
-    out[:, split:].view(count, nx, -1)[:, :, EDGE:-EDGE] = images.mT
+    out[:, :split].view(count, ny, nx + 2 * EDGE)[:, :, EDGE:-EDGE] = images
+    out[:, split:].view(count, nx, ny + 2 * EDGE)[:, :, EDGE:-EDGE] = images.mT
     return out

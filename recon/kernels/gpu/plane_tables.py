@@ -5,12 +5,14 @@ A ray crosses line k, counted from the image's middle line, at whole + part + sl
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from recon.kernels.gpu.launch import INTERPRETED
 from recon.kernels.in_plane import (
     WIDEST,
     Array,
@@ -27,7 +29,35 @@ from recon.kernels.plans import Kept
 PAD = 64  # bins without a value before and after each view's
 _FAR = 2.0**20  # pixels; rays farther from the image than this are nowhere near it
 _MOST_TAPS = 16  # rays that can touch one pixel, beyond which no window is read
+_NEAREST = 1e-6  # of the denominators of columns, relative to the image's middle, that is told from 0
+_LEEWAY = 1e-4  # bins, above rounding
+_HALF_TURN = math.pi / 2 - 0.01  # rad off the axis; a curved detector that reaches further sees lines twice
 _PAIRS = 1 << 22  # of view and tile looked at together, to bound temporary memory
+_LISTED = 1 << 25  # chunks of bins listed at a time, for the same reason
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What one program takes."""
+
+    rays: int  # of one image
+    stacked: int  # rays of a stack
+    views: int | None  # neighbouring views whose rays share programs; None for all
+    pixels: tuple[int, int]  # of one image, along y and x
+    tile: int  # pixels of a stack along y and x
+    chunk: int  # bins at a time
+    widths: tuple[int, ...]  # images of a stack, the widest first
+
+
+ON_GPU = Sizes(rays=64, stacked=32, views=4, pixels=(4, 32), tile=8, chunk=16, widths=(128, 64, 32, 16))
+# The interpreter wants few programs.
+IN_INTERPRETER = Sizes(rays=8192, stacked=4096, views=None, pixels=(64, 128), tile=32, chunk=64, widths=(64, 32, 16))
+_sizes = IN_INTERPRETER if INTERPRETED else ON_GPU
+
+
+def sizes() -> Sizes:
+    """Return what one program takes where this runs."""
+    return _sizes
 
 
 @dataclass(frozen=True)
@@ -73,7 +103,7 @@ def _places(lines: Lines) -> tuple[Array, Array, Array, Array, Array]:
 
 @Kept
 def blocks(lines: Lines, device: torch.device, size: int, views: int) -> Blocks:
-    """Sort rays into blocks, of as many neighbouring views as given: these read the same pixels at about the same time."""
+    """Sort rays into blocks, together with those of so many neighbouring views, which read the same pixels."""
     ny, nx = lines.grid_shape[1:]
     y_main, whole, part, slope, length = _places(lines)
     ray = np.arange(len(whole))
@@ -124,7 +154,7 @@ def bins(lines: Lines, device: torch.device) -> Bins:
 
     maps, (arc, fan) = column_maps(lines), curvature(lines)
     density = rays_per_pixel(maps, ny, nx)
-    slack = 1e-3 + 2e-6 * columns + (0.02 if arc else 0.0)
+    slack = 1e-3 + 2e-6 * columns + 3e-6 * arc
     found = facing(maps, ny, nx, 1) and fan <= WIDEST
     taps = int(2 * density.max() + 2 * slack + 1e-3) + 1 if found else 0
     table = np.concatenate([maps.reshape(views, 6), density[:, None], np.zeros((views, 1))], 1)
@@ -152,69 +182,81 @@ class Work:
     chunks: Tensor
 
 
-def work(lines: Lines, device: torch.device, tile: int, chunk: int) -> list[Work]:
-    """List the chunks of bins that any ray through a tile falls into: all of the view where that cannot be bounded."""
-    ny, nx = (-(-n // tile) for n in lines.grid_shape[1:])
-    rows = max(1, (_PAIRS << 3) // (lines.shape[0] * nx))
-    return [_work(lines, device, tile, chunk, row, min(ny, row + rows)) for row in range(0, ny, rows)]
+def work(lines: Lines, device: torch.device) -> Iterator[Work]:
+    """List the chunks of bins that any ray through a tile falls into: all of the view where that cannot be bounded.
+
+    Lists that are not large are made once.
+    """
+    size = sizes()
+    ny, nx = (-(-n // size.tile) for n in lines.grid_shape[1:])
+    rows = max(1, int(_LISTED // (lines.shape[0] * nx * _chunks_per_tile(lines, size))))
+    if rows >= ny:
+        yield _kept_work(lines, device, size, 0, ny)
+        return
+    for row in range(0, ny, rows):
+        yield _work(lines, device, size, row, min(ny, row + rows))
 
 
-@Kept
-def _work(lines: Lines, device: torch.device, tile: int, chunk: int, row: int, end: int) -> Work:
+def _chunks_per_tile(lines: Lines, size: Sizes) -> float:
+    """Return about how many chunks of bins a tile sees in the worst of views."""
+    most = 2 * size.tile * float(rays_per_pixel(column_maps(lines), *lines.grid_shape[1:]).max())
+    return min(most if curvature(lines)[1] < _HALF_TURN else math.inf, lines.shape[2]) / size.chunk + 1
+
+
+def _work(lines: Lines, device: torch.device, size: Sizes, row: int, end: int) -> Work:
     views, _, columns = lines.shape
-    tiles = (end - row) * -(-lines.grid_shape[2] // tile)
+    tiles = (end - row) * -(-lines.grid_shape[2] // size.tile)
     maps = torch.from_numpy(column_maps(lines)).to(device)
     first, counts = torch.empty(2, tiles, views, dtype=torch.int32, device=device)
     step = max(1, _PAIRS // tiles)
     for view in range(0, views, step):
-        low, high = _seen(lines, maps[view : view + step], tile, row, end)
-        start = PAD + torch.arange(view, min(views, view + step), device=device)[:, None] * (columns + 2 * PAD)
-        first[:, view : view + step] = (start + low).T
-        counts[:, view : view + step] = torch.where(high < low, 0, (high - low) // chunk + 1).T
+        part = slice(view, min(views, view + step))
+        low, high = _bins_seen(lines, maps[part], size.tile, row, end)
+        start = PAD + torch.arange(part.start, part.stop, device=device)[:, None] * (columns + 2 * PAD)
+        first[:, part] = (start + low).T
+        counts[:, part] = torch.where(high < low, 0, (high - low) // size.chunk + 1).T
     ends = counts.view(-1).cumsum(0)
     chunks = first.view(-1).repeat_interleave(counts.view(-1))
     within = torch.arange(len(chunks), device=device) - (ends - counts.view(-1)).repeat_interleave(counts.view(-1))
     starts = torch.cat([ends.new_zeros(1), ends.view(tiles, views)[:, -1]])
-    return Work(row=row, tiles=tiles, first=starts, chunks=(chunks + chunk * within).to(torch.int32))
+    return Work(row=row, tiles=tiles, first=starts.int(), chunks=(chunks + size.chunk * within).int())
 
 
-def _seen(lines: Lines, maps: Tensor, tile: int, row: int, end: int) -> tuple[Tensor, Tensor]:
-    """Return the first and the last bin (view, tile) whose rays can touch a tile; the last may be before the first."""
-    ny, nx = lines.grid_shape[1:]
-    columns = lines.shape[2]
-    (top, bottom), (left, right) = (
-        (start - (n - 1) / 2, (start + tile - 1).clamp(max=n - 1) - (n - 1) / 2)
-        for n, start in (
-            (ny, torch.arange(row, end, dtype=torch.float64, device=maps.device) * tile),
-            (nx, torch.arange(0, nx, tile, dtype=torch.float64, device=maps.device)),
-        )
-    )
-    arc, fan = curvature(lines)
-    low, high = math.inf, -math.inf
-    near, far = math.inf, -math.inf
-    # A ray touches a pixel where it crosses that pixel's row or column less than one pixel away.
-    for y, x in (
-        *((y, x) for y in (top - 1, bottom + 1) for x in (left, right)),
-        *((y, x) for y in (top, bottom) for x in (left - 1, right + 1)),
-    ):
+_kept_work = Kept(_work)
+
+
+def _bins_seen(lines: Lines, maps: Tensor, tile: int, row: int, end: int) -> tuple[Tensor, Tensor]:
+    """Return the first and the last bin (view, tile) whose rays can touch a tile; the last may be before the first.
+
+    A ray touches a pixel where it crosses that pixel's row or column less than one pixel away. On one side of the
+    source, columns are a quotient of affine functions: largest and smallest at corners.
+    """
+    columns, (arc, fan) = lines.shape[2], curvature(lines)
+    top, bottom, left, right = _edges(lines, tile, row, end, maps.device)
+    corners = [(y, x) for y in (top - 1, bottom + 1) for x in (left, right)]
+    corners += [(y, x) for y in (top, bottom) for x in (left - 1, right + 1)]
+    low, high, near, far = (torch.empty(0),) * 4
+    for i, (y, x) in enumerate(corners):
         above, below = (
             (part[:, 0, None, None] + part[:, 1, None, None] * y[:, None] + part[:, 2, None, None] * x).flatten(1)
             for part in maps.unbind(1)
         )
         column = above / below
-        low, high = (
-            torch.minimum(column, torch.as_tensor(low).to(column)),
-            torch.maximum(column, torch.as_tensor(high).to(column)),
-        )
-        near, far = (
-            torch.minimum(below, torch.as_tensor(near).to(column)),
-            torch.maximum(below, torch.as_tensor(far).to(column)),
-        )
+        low, high = (column, column) if i == 0 else (torch.minimum(low, column), torch.maximum(high, column))
+        near, far = (below, below) if i == 0 else (torch.minimum(near, below), torch.maximum(far, below))
     if arc:
-        low, high = (torch.atan(column / arc) * arc for column in (low, high))
-    # On one side of the source, columns are a quotient of affine functions: largest and smallest at corners.
-    bounded = ((near > 1e-6) | (far < -1e-6)) & (fan < math.pi / 2 - 0.01)
-    middle, slack = (columns - 1) / 2, 1e-4
-    first = torch.where(bounded, (low + middle - slack).ceil().clamp(0, columns), 0)
-    last = torch.where(bounded, (high + middle + slack).floor().clamp(-1, columns - 1), columns - 1)
+        low, high = torch.atan(low / arc) * arc, torch.atan(high / arc) * arc
+    bounded = ((near > _NEAREST) | (far < -_NEAREST)) & (fan < _HALF_TURN)
+    middle = (columns - 1) / 2
+    first = torch.where(bounded, (low + middle - _LEEWAY).ceil().clamp(0, columns), 0)
+    last = torch.where(bounded, (high + middle + _LEEWAY).floor().clamp(-1, columns - 1), columns - 1)
     return first.long(), last.long()
+
+
+def _edges(lines: Lines, tile: int, row: int, end: int, device: torch.device) -> list[Tensor]:
+    """Return the first and last y of each row of tiles, the first and last x of each column, from the middle."""
+    out = []
+    for n, begin, stop in ((lines.grid_shape[1], row, end), (lines.grid_shape[2], 0, -(-lines.grid_shape[2] // tile))):
+        first = torch.arange(begin, stop, dtype=torch.float64, device=device) * tile
+        out += [first - (n - 1) / 2, (first + tile - 1).clamp(max=n - 1) - (n - 1) / 2]
+    return out
