@@ -20,38 +20,33 @@ FINE = tl.constexpr(6144.0)  # 1.5 · 2¹²: here for 1/2048
 
 
 @triton.jit
-def whole_and_share(place, low, high, ROUND: tl.constexpr):
-    """Return, for places half a pixel back, the bits of the pixel below and how far from its end: −½ to ½."""
-    place = tl.minimum(tl.maximum(place, low), high)
+def _begin_at(whole, part, slope, line):
+    """Return a whole number near each ray's place on a line, less the bits of MAGIC, and the rest less half a pixel."""
+    near = tl.floor(tl.fma(slope, line, whole))
+    return near.to(tl.int32) - MAGIC_BITS, tl.fma(slope, line, whole - near) + (part - 0.5)
+
+
+@triton.jit
+def _below(place, shift, last, ROUND: tl.constexpr):
+    """Return the pixel below each place, kept within the frame, and how far the place is from its far end: −½ to ½."""
     raised = place + MAGIC
     share = place - (raised - MAGIC)
     if ROUND:
         share = (share + FINE) - FINE
-    return raised.to(tl.int32, bitcast=True), share
+    return tl.minimum(tl.maximum(raised.to(tl.int32, bitcast=True) + shift, 0 - _EDGE), last), share
 
 
 @triton.jit
-def begin_at(whole, part, slope, line, pixels):
-    """Return a whole number near each ray's place on a line, the rest less half a pixel, and how far it may go."""
-    near = tl.floor(tl.fma(slope, line, whole))
-    near = tl.minimum(tl.maximum(near, -64.0), pixels + 64.0)
-    place = tl.fma(slope, line, whole - near) + (part - 0.5)
-    return near, place, -2.0 - near, pixels - near
-
-
-@triton.jit
-def _walk(image, whole, part, slope, begin, end, middle, pixels, pitch):
+def _walk(image, WHOLE, PART, slope, begin, end, middle, pixels, pitch):
     """Sum an image along rays, over the lines [begin, end)."""
-    total = whole * 0.0
-    at = image + begin.to(tl.int64) * pitch
+    total = slope * 0.0
+    at = image + _EDGE + begin.to(tl.int64) * pitch
     for base in range(begin, end, _LINES):
-        near, place, low, high = begin_at(whole, part, slope, (base - middle) * 1.0, pixels * 1.0)
-        shift = near.to(tl.int32) + (_EDGE - MAGIC_BITS)
+        shift, place = _begin_at(tl.load(WHOLE), tl.load(PART), slope, (base - middle) * 1.0)
         line = 0.0
         for _ in range(base, tl.minimum(base + _LINES, end)):
-            i, share = whole_and_share(tl.fma(slope, line, place), low, high, False)
-            here = at + (i + shift)
-            left, right = tl.load(here), tl.load(here + 1)
+            i, share = _below(tl.fma(slope, line, place), shift, pixels, False)
+            left, right = tl.load(at + i), tl.load(at + i + 1)
             total += (0.5 - share) * left
             total += (0.5 + share) * right
             line += 1.0
@@ -70,7 +65,7 @@ def project_image(
     lines, pixels = tl.where(y_main != 0, ny, nx), tl.where(y_main != 0, nx, ny)
     start = frames + image * frame + tl.where(y_main != 0, 0, ny * (nx + 2 * _EDGE))
     total = _walk(
-        start, tl.load(WHOLE + e), tl.load(PART + e), tl.load(SLOPE + e), tl.load(BEGIN + block), tl.load(END + block),
+        start, WHOLE + e, PART + e, tl.load(SLOPE + e), tl.load(BEGIN + block), tl.load(END + block),
         lines // 2, pixels, pixels + 2 * _EDGE,
     )  # fmt: skip
     ray = tl.load(RAY + e)
@@ -79,17 +74,16 @@ def project_image(
 
 @triton.jit
 def _walk_stack(
-    images, s, whole, part, slope, begin, end, middle, pixels, line_step, pixel_step, total, ROUND: tl.constexpr
+    images, s, WHOLE, PART, slope, begin, end, middle, pixels, line_step, pixel_step, total, ROUND: tl.constexpr
 ):  # fmt: skip
     """Sum a stack along rays, over the lines [begin, end)."""
     at = images + begin.to(tl.int64) * line_step
     for base in range(begin, end, _LINES):
-        near, place, low, high = begin_at(whole, part, slope, (base - middle) * 1.0, pixels * 1.0)
-        shift = near.to(tl.int32) - MAGIC_BITS
+        shift, place = _begin_at(tl.load(WHOLE), tl.load(PART), slope, (base - middle) * 1.0)
         line = 0.0
         for _ in range(base, tl.minimum(base + _LINES, end)):
-            i, share = whole_and_share(tl.fma(slope, line, place), low, high, ROUND)
-            here = at + ((i + shift) * pixel_step)[:, None] + s[None, :]
+            i, share = _below(tl.fma(slope, line, place), shift, pixels, ROUND)
+            here = at + (i * pixel_step)[:, None] + s[None, :]
             left, right = tl.load(here), tl.load(here + pixel_step)
             total += (0.5 - share)[:, None] * left.to(tl.float32)
             total += (0.5 + share)[:, None] * right.to(tl.float32)
@@ -112,7 +106,7 @@ def project_stack(
     across = (nx + 2 * _EDGE) * PITCH
     line_step, pixel_step = tl.where(y_main != 0, across, PITCH), tl.where(y_main != 0, PITCH, across)
     total = _walk_stack(
-        images + _EDGE * (across + PITCH), s, tl.load(WHOLE + e), tl.load(PART + e), tl.load(SLOPE + e),
+        images + _EDGE * (across + PITCH), s, WHOLE + e, PART + e, tl.load(SLOPE + e),
         tl.load(BEGIN + block), tl.load(END + block), lines // 2, pixels, line_step, pixel_step,
         tl.zeros((SIZE, LANES), tl.float32), ROUND,
     )  # fmt: skip

@@ -138,8 +138,8 @@ def test_no_images_give_none(device: torch.device) -> None:
 
 
 def test_pieces_give_the_same_as_the_whole(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
-    rays = case("rows")
-    volume, values = inputs(rays, 5)
+    rays = case("one file")
+    volume, values = inputs(rays, 20)
     whole = results(rays, device, volume, values)
     monkeypatch.setattr(plane, "_BYTES", 1)
     monkeypatch.setattr(plane_tables, "_LISTED", 100)
