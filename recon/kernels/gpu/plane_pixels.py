@@ -10,10 +10,11 @@ from torch import Tensor
 
 from recon.kernels.gpu.launch import cdiv, launch
 from recon.kernels.gpu.plane_rays import FINE, MAGIC, MAGIC_BITS
-from recon.kernels.gpu.plane_tables import PAD, bins, sizes, work
+from recon.kernels.gpu.plane_tables import PAD, TURNED, bins, sizes, work
 from recon.kernels.lines import Lines
 
 _PAD = tl.constexpr(PAD)
+_TURNED = tl.constexpr(TURNED)
 
 _WARPS = 4  # groups of 32 threads
 
@@ -47,21 +48,22 @@ def _first_ray(MAPS, view, y, x, middle, columns, slack, arc, PARALLEL: tl.const
 
 @triton.jit
 def _gather(
-    values, WHOLE, PART, SLOPE, MAIN, MAPS, y, x, ny, nx, columns, views, slack, arc, TAPS: tl.constexpr,
+    values, WHOLE, PART, SLOPE, MAPS, y, x, ny, nx, columns, views, slack, arc, TAPS: tl.constexpr,
     PARALLEL: tl.constexpr, ARC: tl.constexpr,
 ):  # fmt: skip
     """Sum over all views the values at pixels (y, x)."""
     stride = columns + 2 * _PAD
     row, column = (y - ny // 2) * 1.0, (x - nx // 2) * 1.0
     down, right = y - (ny - 1) * 0.5, x - (nx - 1) * 0.5
-    y, x = y * 1.0, x * 1.0
+    y, x = y + _TURNED, x * 1.0
     total = y * 0.0
     for view in range(views):
         first = _first_ray(MAPS, view, down, right, (columns - 1) * 0.5, columns * 1.0, slack, arc, PARALLEL, ARC)
         at = first + (view * stride + _PAD)
         for tap in tl.static_range(TAPS):
-            y_main = tl.load(MAIN + at + tap) != 0
-            away = tl.load(WHOLE + at + tap) - tl.where(y_main, x, y)
+            whole = tl.load(WHOLE + at + tap)
+            y_main = whole < _TURNED / 2
+            away = whole - tl.where(y_main, x, y)
             away = tl.fma(tl.load(SLOPE + at + tap), tl.where(y_main, row, column), away) + tl.load(PART + at + tap)
             total += tl.maximum(1.0 - tl.abs(away), 0.0) * tl.load(values + at + tap)
     return total
@@ -69,7 +71,7 @@ def _gather(
 
 @triton.jit
 def spread_image(
-    values, WHOLE, PART, SLOPE, MAIN, MAPS, out, ny, nx, columns, views, slack, arc, TAPS: tl.constexpr,
+    values, WHOLE, PART, SLOPE, MAPS, out, ny, nx, columns, views, slack, arc, TAPS: tl.constexpr,
     PARALLEL: tl.constexpr, ARC: tl.constexpr, TY: tl.constexpr, TX: tl.constexpr,
 ):  # fmt: skip
     """Spread one set of weighted values, (view, bin) with PAD zeros around each view's, over a tile of an image."""
@@ -77,7 +79,7 @@ def spread_image(
     y, x = tl.program_id(1) * TY + e // TX, tl.program_id(0) * TX + e % TX
     image = tl.program_id(2).to(tl.int64)
     total = _gather(
-        values + image * views * (columns + 2 * _PAD), WHOLE, PART, SLOPE, MAIN, MAPS, y, x, ny, nx, columns, views,
+        values + image * views * (columns + 2 * _PAD), WHOLE, PART, SLOPE, MAPS, y, x, ny, nx, columns, views,
         slack, arc, TAPS, PARALLEL, ARC,
     )  # fmt: skip
     tl.store(out + image * ny * nx + y * nx + x, total, mask=(y < ny) & (x < nx))
@@ -85,30 +87,15 @@ def spread_image(
 
 @triton.jit
 def _add_bins(
-    total,
-    values,
-    s,
-    bin,
-    WHOLE,
-    PART,
-    SLOPE,
-    MAIN,
-    y0,
-    x0,
-    row,
-    column,
-    y,
-    x,
-    CHUNK: tl.constexpr,
-    PITCH: tl.constexpr,
+    total, values, s, bin, WHOLE, PART, SLOPE, y0, x0, row, column, y, x, CHUNK: tl.constexpr, PITCH: tl.constexpr,
     WAY: tl.constexpr,
-):
+):  # fmt: skip
     """Add to a tile at (y0, x0), whose pixels lie y and x from there, what a chunk of bins spreads over it."""
     b = tl.arange(0, CHUNK)
-    y_main = tl.load(MAIN + bin + b) != 0
-    slope = tl.load(SLOPE + bin + b)
-    away = tl.load(WHOLE + bin + b) - tl.where(y_main, x0, y0)
-    away = tl.fma(slope, tl.where(y_main, row, column), away) + tl.load(PART + bin + b)
+    whole, slope = tl.load(WHOLE + bin + b), tl.load(SLOPE + bin + b)
+    y_main = whole < _TURNED / 2
+    away = tl.fma(slope, tl.where(y_main, row, column), whole - tl.where(y_main, x0, y0 + _TURNED))
+    away += tl.load(PART + bin + b)
     by_y, by_x = tl.where(y_main, slope, -1.0), tl.where(y_main, -1.0, slope)
     away = away[None, :] + by_y[None, :] * y[:, None] + by_x[None, :] * x[:, None]
     if WAY != "single":
@@ -130,7 +117,7 @@ def _add_bins(
 
 @triton.jit
 def spread_stack(
-    values, scale, WHOLE, PART, SLOPE, MAIN, FIRST, CHUNKS, out, ny, nx, top, before, count,
+    values, scale, WHOLE, PART, SLOPE, FIRST, CHUNKS, out, ny, nx, top, before, count,
     PITCH: tl.constexpr, TILE: tl.constexpr, LANES: tl.constexpr, CHUNK: tl.constexpr, WAY: tl.constexpr,
 ):  # fmt: skip
     """Spread weighted values, (view, bin, lane), over one tile of a stack of images (image, y, x)."""
@@ -143,7 +130,7 @@ def spread_stack(
     total = tl.zeros((TILE * TILE, LANES), tl.float32)
     for c in range(tl.load(FIRST + tile), tl.load(FIRST + tile + 1)):
         total = _add_bins(
-            total, values, s, tl.load(CHUNKS + c), WHOLE, PART, SLOPE, MAIN, y0 * 1.0, x0 * 1.0, row, column, y * 1.0,
+            total, values, s, tl.load(CHUNKS + c), WHOLE, PART, SLOPE, y0 * 1.0, x0 * 1.0, row, column, y * 1.0,
             x * 1.0, CHUNK, PITCH, WAY,
         )  # fmt: skip
     total = total * tl.load(scale + s)[None, :]
@@ -161,7 +148,7 @@ def adjoint_image(lines: Lines, values: Tensor, out: Tensor) -> None:
     ty, tx = sizes().pixels
     launch(
         spread_image, (cdiv(nx, tx), cdiv(ny, ty), len(out)), weighted, table.whole, table.part, table.slope,
-        table.y_main, table.maps, out, ny, nx, columns, views, table.slack, table.arc, warps=_WARPS, TAPS=table.taps,
+        table.maps, out, ny, nx, columns, views, table.slack, table.arc, warps=_WARPS, TAPS=table.taps,
         PARALLEL=lines.parallel, ARC=table.arc > 0, TY=ty, TX=tx,
     )  # fmt: skip
 
@@ -185,6 +172,6 @@ def adjoint_stack(
     for part in work(lines, values.device):
         launch(
             spread_stack, (part.tiles, values.shape[-1] // lanes), values, scale, table.whole, table.part, table.slope,
-            table.y_main, part.first, part.chunks, out, *out.shape[1:], part.row, before, count, warps=_WARPS,
+            part.first, part.chunks, out, *out.shape[1:], part.row, before, count, warps=_WARPS,
             PITCH=values.shape[-1], TILE=size.tile, LANES=lanes, CHUNK=size.chunk, WAY=way,
         )  # fmt: skip

@@ -27,7 +27,8 @@ from recon.kernels.lines import Lines
 from recon.kernels.plans import Kept
 
 PAD = 64  # bins without a value before and after each view's
-_FAR = 2.0**20  # pixels; rays farther from the image than this are nowhere near it
+TURNED = 2.0**20  # added to `whole` in `Bins` where x is the main axis
+_FAR = 2.0**18  # pixels; rays farther from the image than this are nowhere near it
 _MOST_TAPS = 16  # rays that can touch one pixel, beyond which no window is read
 _NEAREST = 1e-6  # of the denominators of columns, relative to the image's middle, that is told from 0
 _LEEWAY = 1e-4  # bins, above rounding
@@ -77,13 +78,15 @@ class Blocks:
 
 @dataclass(frozen=True)
 class Bins:
-    """Rays by view and bin, flat, with PAD entries on both sides of each view, and where pixels find them."""
+    """Rays by view and bin, flat, with PAD entries on both sides of each view, and where pixels find them.
+
+    To `whole`, TURNED is added where x is the main axis.
+    """
 
     stride: int  # bins of a view with those beside it
     whole: Tensor
     part: Tensor
     slope: Tensor
-    y_main: Tensor
     length: Tensor  # (view, column), mm per line
     maps: Tensor  # (view, 8): numerator and denominator of a pixel's column over (1, y, x), rays per pixel, 0
     taps: int  # rays that can touch a pixel, in any view; 0 if they cannot be found from `maps`
@@ -147,8 +150,8 @@ def bins(lines: Lines, device: torch.device) -> Bins:
     stride = columns + 2 * PAD
     y_main, whole, part, slope, length = _places(lines)
 
-    def padded(values: Array, dtype: torch.dtype) -> Tensor:
-        out = torch.zeros(views, stride, dtype=dtype)
+    def padded(values: Array) -> Tensor:
+        out = torch.zeros(views, stride)
         out[:, PAD : PAD + columns] = torch.from_numpy(values).view(views, columns)
         return out.to(device)
 
@@ -160,10 +163,9 @@ def bins(lines: Lines, device: torch.device) -> Bins:
     table = np.concatenate([maps.reshape(views, 6), density[:, None], np.zeros((views, 1))], 1)
     return Bins(
         stride=stride,
-        whole=padded(whole, torch.float32),
-        part=padded(part, torch.float32),
-        slope=padded(slope, torch.float32),
-        y_main=padded(y_main, torch.int8),
+        whole=padded(np.where(y_main, whole, whole + TURNED)),
+        part=padded(part),
+        slope=padded(slope),
         length=torch.from_numpy(length).view(views, columns).to(device, torch.float32),
         maps=torch.from_numpy(table).to(device, torch.float32),
         taps=taps if taps <= _MOST_TAPS else 0,
