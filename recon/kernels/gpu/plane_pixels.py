@@ -87,7 +87,7 @@ def spread_image(
 
 @triton.jit
 def _add_bins(
-    total, values, s, bin, WHOLE, PART, SLOPE, y0, x0, row, column, y, x, CHUNK: tl.constexpr, PITCH: tl.constexpr,
+    total, values, s, bin, WHOLE, PART, SLOPE, y0, x0, row, column, y, x, pitch, CHUNK: tl.constexpr,
     WAY: tl.constexpr,
 ):  # fmt: skip
     """Add to a tile at (y0, x0), whose pixels lie y and x from there, what a chunk of bins spreads over it."""
@@ -101,7 +101,7 @@ def _add_bins(
     if WAY != "single":
         away = (away + FINE) - FINE
     weight = tl.maximum(1.0 - tl.abs(away), 0.0)
-    value = tl.load(values + bin.to(tl.int64) * PITCH + b[:, None] * PITCH + s[None, :])
+    value = tl.load(values + bin.to(tl.int64) * pitch + b[:, None] * pitch + s[None, :])
     if WAY == "half":
         total = tl.dot(weight.to(tl.float16), value, total)
     elif WAY == "tf32":
@@ -118,7 +118,7 @@ def _add_bins(
 @triton.jit
 def spread_stack(
     values, scale, WHOLE, PART, SLOPE, FIRST, CHUNKS, out, ny, nx, top, before, count,
-    PITCH: tl.constexpr, TILE: tl.constexpr, LANES: tl.constexpr, CHUNK: tl.constexpr, WAY: tl.constexpr,
+    pitch, TILE: tl.constexpr, LANES: tl.constexpr, CHUNK: tl.constexpr, WAY: tl.constexpr,
 ):  # fmt: skip
     """Spread weighted values, (view, bin, lane), over one tile of a stack of images (image, y, x)."""
     tile, across = tl.program_id(0), tl.cdiv(nx, TILE)
@@ -131,7 +131,7 @@ def spread_stack(
     for c in range(tl.load(FIRST + tile), tl.load(FIRST + tile + 1)):
         total = _add_bins(
             total, values, s, tl.load(CHUNKS + c), WHOLE, PART, SLOPE, y0 * 1.0, x0 * 1.0, row, column, y * 1.0,
-            x * 1.0, CHUNK, PITCH, WAY,
+            x * 1.0, pitch, CHUNK, WAY,
         )  # fmt: skip
     total = total * tl.load(scale + s)[None, :]
     there = ((y0 + y) * nx + x0 + x)[:, None] + ((before + s).to(tl.int64) * ny * nx)[None, :]
@@ -172,6 +172,6 @@ def adjoint_stack(
     for part in work(lines, values.device):
         launch(
             spread_stack, (part.tiles, values.shape[-1] // lanes), values, scale, table.whole, table.part, table.slope,
-            part.first, part.chunks, out, *out.shape[1:], part.row, before, count, warps=_WARPS,
-            PITCH=values.shape[-1], TILE=size.tile, LANES=lanes, CHUNK=size.chunk, WAY=way,
+            part.first, part.chunks, out, *out.shape[1:], part.row, before, count,
+            values.shape[-1], warps=_WARPS, TILE=size.tile, LANES=lanes, CHUNK=size.chunk, WAY=way,
         )  # fmt: skip

@@ -95,7 +95,7 @@ def _walk_stack(
 @triton.jit
 def project_stack(
     images, scale, WHOLE, PART, SLOPE, LENGTH, RAY, MAIN, BEGIN, END, out, ny, nx, columns, rows, before, count,
-    outputs, PITCH: tl.constexpr, SIZE: tl.constexpr, LANES: tl.constexpr, ROUND: tl.constexpr,
+    outputs, pitch, SIZE: tl.constexpr, LANES: tl.constexpr, ROUND: tl.constexpr,
 ):  # fmt: skip
     """Integrate a block of a stack, (y, x, lane) framed, along one block of rays."""
     block = tl.program_id(0)
@@ -103,10 +103,10 @@ def project_stack(
     s = tl.program_id(1) * LANES + tl.arange(0, LANES)
     y_main = tl.load(MAIN + block)
     lines, pixels = tl.where(y_main != 0, ny, nx), tl.where(y_main != 0, nx, ny)
-    across = (nx + 2 * _EDGE) * PITCH
-    line_step, pixel_step = tl.where(y_main != 0, across, PITCH), tl.where(y_main != 0, PITCH, across)
+    across = (nx + 2 * _EDGE) * pitch
+    line_step, pixel_step = tl.where(y_main != 0, across, pitch), tl.where(y_main != 0, pitch, across)
     total = _walk_stack(
-        images + _EDGE * (across + PITCH), s, WHOLE + e, PART + e, tl.load(SLOPE + e),
+        images + _EDGE * (across + pitch), s, WHOLE + e, PART + e, tl.load(SLOPE + e),
         tl.load(BEGIN + block), tl.load(END + block), lines // 2, pixels, line_step, pixel_step,
         tl.zeros((SIZE, LANES), tl.float32), ROUND,
     )  # fmt: skip
@@ -147,8 +147,8 @@ def forward_stack(
     rays = blocks(lines, images.device, size.stacked, size.views or lines.shape[0])
     launch(
         project_stack, (len(rays.begin), pitch // lanes), images, scale, *_tables(rays), out,
-        *lines.grid_shape[1:], lines.shape[2], out.shape[2], before, count, out.stride(0), warps=4,
-        PITCH=pitch, SIZE=rays.size, LANES=lanes, ROUND=rounded,
+        *lines.grid_shape[1:], lines.shape[2], out.shape[2], before, count, out.stride(0), pitch, warps=4,
+        SIZE=rays.size, LANES=lanes, ROUND=rounded,
     )  # fmt: skip
 
 

@@ -199,6 +199,7 @@ def work(lines: Lines, device: torch.device) -> Iterator[Work]:
         yield _work(lines, device, size, row, min(ny, row + rows))
 
 
+@Kept
 def _chunks_per_tile(lines: Lines, size: Sizes) -> float:
     """Return about how many chunks of bins a tile sees in the worst of views."""
     most = 2 * size.tile * float(rays_per_pixel(column_maps(lines), *lines.grid_shape[1:]).max())

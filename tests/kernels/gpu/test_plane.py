@@ -21,7 +21,7 @@ STACKED = 8  # images, for which the kernels of stacks are taken
 ROWS = [name for name, (_, grid) in CASES.items() if grid.shape[0] > 1]
 STACKS = [  # what the kernels of stacks know of proportions is less than those of images do
     "parallel, 45 degrees", "fan, flat", "fan, arc", "half-fan, flat", "wide fan, arc", "half a circle of arc",
-    "source close by", "free", "finest bins", "coarse bins", "one pixel", "one file", "out of sight", "flat pixels",
+    "source close by", "free", "finest bins", "coarsest bins", "one pixel", "one file", "out of sight", "flat pixels",
     "source inside", *ROWS,
 ]  # fmt: skip
 TINY = replace(SLICE, shape=(1, 11, 9), spacing=(1.3, 3.0, 3.6))
@@ -67,7 +67,7 @@ def agree(lines: Lines, device: torch.device, batch: int) -> None:
     assert gap(volume, values, forward, adjoint) <= 1e-6  # 2.6e-7 measured
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if name not in ROWS])
+@pytest.mark.parametrize("name", [name for name in CASES if name not in (*ROWS, "coarsest bins")])
 def test_images_equal_twin(name: str, device: torch.device) -> None:
     assert plane.applies(case(name), torch.zeros(1))
     agree(case(name), device, 1)
@@ -102,7 +102,7 @@ def test_blocks_of_a_gpu_equal_twin(
 
 # 11 bits are kept. Measured: tf32 error 1.5e-4, gap 2e-6; half the same and 5e-6.
 @pytest.mark.parametrize("precision", ["tf32", "half"])
-@pytest.mark.parametrize("name", ["fan, flat", "rows"])
+@pytest.mark.parametrize("name", ["one file", "rows"])
 def test_less_precision_is_close(name: str, precision: str, device: torch.device) -> None:
     rays = case(name)
     volume, values = inputs(rays, STACKED)
