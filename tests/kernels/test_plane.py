@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("poisoned")
 
 @pytest.mark.parametrize("name", CASES)
 def test_fast_path_equals_twin(name: str) -> None:
-    assert tables.in_plane(case(name))
+    assert in_plane.in_plane(case(name))
     agree(case(name))
 
 
@@ -26,7 +26,7 @@ def test_fast_path_equals_twin_in_batches(name: str) -> None:
 @pytest.mark.parametrize("geometry", [fan(LINE), parallel(LINE)], ids=["fan", "parallel"])
 def test_motion_within_the_plane_stays_fast(geometry) -> None:  # type: ignore[no-untyped-def]
     moved = lines(geometry, SLICE, drifting(len(geometry)))
-    assert tables.in_plane(moved)
+    assert in_plane.in_plane(moved)
     agree(moved)
 
 
@@ -35,7 +35,7 @@ def test_rays_that_leave_their_plane_are_left_to_others() -> None:
     for entry in ALL:
         rays = lines(entry.geometry, entry.grid, entry.poses)
         if any(word in entry.name for word in tilted) or (entry.poses is not None):
-            assert not tables.in_plane(rays), entry.name
+            assert not in_plane.in_plane(rays), entry.name
 
 
 def test_double_precision_is_left_to_the_general_kernel() -> None:

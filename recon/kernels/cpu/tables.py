@@ -12,20 +12,23 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from recon.kernels.in_plane import (
+    WIDEST,
+    Array,
+    column_maps,
+    crossings,
+    curvature,
+    facing,
+    lines_within,
+    rays_per_pixel,
+)
 from recon.kernels.lines import Lines
-from recon.kernels.reference import main_axis
 
 LANES = 16
 EDGE = 32  # zeros to the left of each line of a framed image, twice as many to its right
 FAST, CLAMPED, WIDE, SLOW = range(4)  # how to read sixteen rays: by `pick`, kept in reach, `pick_wide`, one by one
-_LEVEL = 1e-7  # voxels by which rays may leave their plane and still count as in-plane
 _MOST_RAYS = 3.5  # per pixel, so that sixteen pixels see fewer than 64 rays
-_WIDEST = 0.75  # rad off the axis up to which `plane` inverts a curved detector
-
-Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -57,44 +60,16 @@ class Tables:
         return np.diff(np.append(self.runs[self.first_run[:-1], 1], len(self.at)))
 
 
-def in_plane(lines: Lines) -> bool:
-    """Tell whether every ray keeps its height z, and rows keep theirs in all views."""
-    reach = max(lines.grid_shape)
-    if lines.parallel:
-        rise = (lines.source[:, 0].abs() / lines.source[:, 1:].abs().amax(1)).max() * reach
-    else:
-        rise = (lines.source[:, 0] - lines.centre[:, 0]).abs().max() if lines.shape[1] == 1 else torch.tensor(math.inf)
-    upright = lines.v[:, 1:].abs().max() if lines.shape[1] > 1 else torch.tensor(0.0)
-    across = (lines.u[:, 0].abs() * lines.along.abs().max()).max() + lines.depth[:, 0].abs().max()
-    heights = _heights(lines)
-    drift = (heights - heights[:1]).abs().max()
-    return all(float(x) < _LEVEL for x in (rise, upright * lines.rows, across, drift))
-
-
-def row_heights(lines: Lines) -> Tensor:
-    """Return the z of each detector row in voxels, which an in-plane scan has in all views."""
-    return _heights(lines)[0]
-
-
-def _heights(lines: Lines) -> Tensor:
-    rows = torch.arange(lines.rows, dtype=torch.float64) - (lines.rows - 1) / 2
-    rise = lines.v[:, :1] if lines.rows > 1 else torch.zeros_like(lines.v[:, :1])
-    return lines.centre[:, :1] + rows * rise
-
-
 def tabulate(lines: Lines) -> Tables:
     """Compute the tables of an in-plane scan."""
     ny, nx = lines.grid_shape[1:]
     views, columns = lines.shape[0], lines.shape[2]
-    origin, direction = _rays(lines)
-    level = direction * torch.tensor([0.0, 1.0, 1.0], dtype=torch.float64)
-    main = (main_axis(level) == 1).numpy().reshape(-1)
-    position, slope, length = _crossings(origin, direction, main, lines)
+    main, position, slope, length = crossings(lines)
     total, breadth = np.where(main, ny, nx), np.where(main, nx, ny)
-    touched = _lines_within(position, slope, -1.0, breadth, total)
+    touched = lines_within(position, slope, -1.0, breadth, total)
     starts = np.flatnonzero(np.append(True, main[1:] != main[:-1]) | (np.arange(main.size) % columns == 0))
     counts = np.diff(np.append(starts, main.size))
-    maps, arc, fan = _maps(lines), *_curvature(lines)
+    maps, arc, fan = column_maps(lines), *curvature(lines)
     step, ordered = _order(position, slope, touched, (total - 1) / 2, starts)
     lone = counts == 1
     step[lone] = _sense(
@@ -113,7 +88,8 @@ def tabulate(lines: Lines) -> Tables:
         values[ray] + beyond * (values[ray] - values[before]) if beyond.any() else values[ray]
         for values in (position, slope)
     )
-    facing = _facing(maps, ny, nx)
+    in_front = facing(maps, ny, nx, LANES)
+    most = float(rays_per_pixel(maps, ny, nx).max())
     first = starts % columns + np.where(step > 0, 0, counts - 1)
     return Tables(
         image=(ny, nx),
@@ -129,37 +105,9 @@ def tabulate(lines: Lines) -> Tables:
         maps=maps.astype(np.float32),
         arc=arc,
         slack=1e-3 + 2e-6 * columns + (0.02 if arc else 0.0),
-        gather=bool(ordered.all()) and facing and fan <= _WIDEST and _rays_per_pixel(maps, ny, nx) <= _MOST_RAYS,
-        mapped=facing and fan < math.pi / 2 - 0.01,
+        gather=bool(ordered.all()) and in_front and fan <= WIDEST and most <= _MOST_RAYS,
+        mapped=in_front and fan < math.pi / 2 - 0.01,
     )
-
-
-def _curvature(lines: Lines) -> tuple[float, float]:
-    """Return columns per radian of a curved detector and its widest angle off the axis, or zeros for a flat one."""
-    if not bool(lines.bend.any()):
-        return 0.0, 0.0
-    spacing = torch.tensor(lines.spacing, dtype=torch.float64)
-    arc = float((lines.depth[0] * spacing).norm() / (lines.u[0] * spacing).norm())
-    return arc, float(torch.atan2(lines.along / arc, 1 + lines.bend).abs().max())
-
-
-def _rays(lines: Lines) -> tuple[Tensor, Tensor]:
-    """Return a point on, and the direction of, every ray of the middle row: (view, column, 3)."""
-    pixel = lines.centre[:, None] + lines.along[:, None] * lines.u[:, None] + lines.bend[:, None] * lines.depth[:, None]
-    source = lines.source[:, None].expand_as(pixel)
-    return (pixel, source) if lines.parallel else (source, pixel - source)
-
-
-def _crossings(origin: Tensor, direction: Tensor, y_main: Array, lines: Lines) -> tuple[Array, Array, Array]:
-    """Return position on the middle line, slope and mm per line of every ray, flat."""
-    oy, ox, dy, dx = (part.numpy().reshape(-1) for part in (*origin.unbind(-1)[1:], *direction.unbind(-1)[1:]))
-    hy, hx = (lines.grid_shape[1] - 1) / 2, (lines.grid_shape[2] - 1) / 2
-    with np.errstate(divide="ignore", invalid="ignore"):
-        slope = np.where(y_main, dx / dy, dy / dx)
-    position = np.where(y_main, ox + (hy - oy) * slope, oy + (hx - ox) * slope)
-    _, sy, sx = lines.spacing
-    length = np.where(y_main, np.hypot(sy, sx * slope), np.hypot(sx, sy * slope))
-    return position, slope, length
 
 
 def _order(
@@ -196,7 +144,7 @@ def _groups(
     touches = real & (touched[0] < touched[1])[ray]
     begin = np.where(touches, touched[0][ray], total).reshape(lanes).min(1)
     end = np.where(touches, touched[1][ray], 0).reshape(lanes).max(1)
-    inner, outer = _lines_within(at, slope, -EDGE + 1.0, breadth + EDGE - 2.0, total, sure=True)
+    inner, outer = lines_within(at, slope, -EDGE + 1.0, breadth + EDGE - 2.0, total, sure=True)
     inner = np.clip(inner.reshape(lanes).max(1), begin, np.maximum(begin, end))
     outer = np.clip(outer.reshape(lanes).min(1), inner, np.maximum(inner, end))
     at, slope, middle = at.reshape(lanes), slope.reshape(lanes), (total[::LANES] - 1) / 2
@@ -210,40 +158,6 @@ def _groups(
     return np.stack([begin, inner, outer, end, kind], 1).astype(np.int64)
 
 
-def _lines_within(
-    at: Array, slope: Array, low: Any, high: Any, total: Array, sure: bool = False
-) -> tuple[Array, Array]:
-    """Return the lines [begin, end) with low < at + slope · (line - middle) < high: all such, or, if sure, no other."""
-    middle, more = (total - 1) / 2, -1e-3 if sure else 1e-3
-    flat = abs(slope) < 1e-9
-    inverse = 1 / np.where(flat, 1.0, slope)
-    a, b = (low - more - at) * inverse + middle, (high + more - at) * inverse + middle
-    level = (at > low - more) & (at < high + more)
-    begin = np.where(flat, np.where(level, 0.0, total), np.ceil(np.minimum(a, b)))
-    end = np.where(flat, np.where(level, total, 0.0), np.floor(np.maximum(a, b)) + 1)
-    return np.clip(begin, 0, total), np.clip(end, 0, total)
-
-
-def _maps(lines: Lines) -> Array:
-    """Return, per view, numerator and denominator of a pixel's column over (1, y, x) (DERIVATIONS.md, eq. 12)."""
-    middle = torch.tensor([(lines.grid_shape[1] - 1) / 2, (lines.grid_shape[2] - 1) / 2], dtype=torch.float64)
-    source, centre, u = lines.source[:, 1:], lines.centre[:, 1:] - middle, lines.u[:, 1:]
-    if lines.parallel:
-        top, start = torch.stack([source[:, 1], -source[:, 0]], 1), centre
-        bottom, base = torch.zeros_like(u), (u * torch.stack([source[:, 1], -source[:, 0]], 1)).sum(1)
-    else:
-        start = source - middle
-        central = centre - start
-        top = torch.stack([-central[:, 1], central[:, 0]], 1)
-        bottom = torch.stack([u[:, 1], -u[:, 0]], 1)
-        base = -(bottom * start).sum(1)
-    above = torch.cat([-(top * start).sum(1, keepdim=True), top], 1)
-    below = torch.cat([base[:, None], bottom], 1)
-    sign = torch.sign(below[:, :1])
-    scale = below[:, :1].abs().clamp_min(1e-300)
-    return torch.stack([above * sign / scale, below * sign / scale], 1).numpy()
-
-
 def _sense(maps: Array, main: Array, touched: list[Array], ny: int, nx: int) -> Array:
     """Return +1 or -1 as the column of a pixel rises or falls along the lines that a lone ray touches."""
     line = (touched[0] + touched[1] - 1) / 2 - (np.where(main, ny, nx) - 1) / 2
@@ -251,28 +165,3 @@ def _sense(maps: Array, main: Array, touched: list[Array], ny: int, nx: int) -> 
     number = np.arange(len(maps))
     top, bottom = (maps[:, part, 0] + maps[number, part, across] * line for part in (0, 1))
     return np.where(maps[number, 0, along] * bottom >= maps[number, 1, along] * top, 1, -1)
-
-
-def _facing(maps: Array, ny: int, nx: int) -> bool:
-    """Tell whether every pixel of the image and sixteen around it lies well on the detector's side of the source."""
-    return bool((maps[:, 1] @ _corners(ny + 2 * LANES + 2, nx + 2 * LANES + 2) > 1e-3).all())
-
-
-def _rays_per_pixel(maps: Array, ny: int, nx: int) -> float:
-    """Return the most rays per pixel along any line of either direction, in any view.
-
-    Along a line, the rise of num / den is a constant over den squared, so it is steepest at one of its ends.
-    """
-    most = 0.0
-    for along, across, lines, pixels in ((2, 1, ny, nx), (1, 2, nx, ny)):
-        line = np.arange(-1, lines + 1) - (lines - 1) / 2
-        top, bottom = (maps[:, part, :1] + maps[:, part, across, None] * line for part in (0, 1))
-        rise = abs(maps[:, 0, along, None] * bottom - maps[:, 1, along, None] * top)
-        least = bottom - abs(maps[:, 1, along, None]) * (pixels + 1) / 2
-        most = max(most, float((rise / least**2).max()))
-    return most
-
-
-def _corners(ny: int, nx: int) -> Array:
-    y, x = (ny - 1) / 2, (nx - 1) / 2
-    return np.array([[1, a, b] for a in (-y, y) for b in (-x, x)]).T
