@@ -4,6 +4,9 @@ Every compiled kernel is tested against these functions. Forward and adjoint use
 a matched pair by construction.
 """
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -98,13 +101,34 @@ def backproject(maps: Maps, values: Tensor) -> Tensor:
     Reading is bilinear and zero outside the detector. This is the backprojection of FBP and FDK, not the
     transpose of `forward`.
     """
-    index = torch.stack(torch.meshgrid(*(torch.arange(n) for n in maps.grid_shape), indexing="ij"), -1)
-    voxels = torch.cat([index.double(), torch.ones(*maps.grid_shape, 1, dtype=torch.float64)], -1).reshape(-1, 4)
+    voxels = _voxels(maps)
     out = values.new_zeros(len(values), len(voxels))
     for view in range(values.shape[1]):
-        row, column, weight = shadows(maps, view, voxels)
-        out += _bilinear(values[:, view], row, column) * weight.to(values.dtype)
+        images = values[:, view].flatten(1)
+        for pixel, weight in _readings(maps, view, voxels):
+            out += images[:, pixel] * weight.to(values.dtype)
     return out.reshape(len(values), *maps.grid_shape)
+
+
+def backproject_adjoint(maps: Maps, volume: Tensor) -> Tensor:
+    """Add volumes (batch, z, y, x) to their shadows (batch, view, row, column): the transpose of `backproject`."""
+    voxels, flat = _voxels(maps), volume.flatten(1)
+    out = volume.new_zeros(len(volume), len(maps.matrices), *maps.detector_shape)
+    for view in range(len(maps.matrices)):
+        for pixel, weight in _readings(maps, view, voxels):
+            out[:, view].flatten(1).index_add_(1, pixel, flat * weight.to(volume.dtype))
+    return out
+
+
+def map_gradient(maps: Maps, values: Tensor, volume: Tensor) -> Tensor:
+    """Differentiate the sum of `backproject(maps, values)` times a volume by the maps' matrices: (view, 3, 4).
+
+    Bilinear reading has kinks on whole rows and columns; there, the derivative is that towards larger ones.
+    """
+    with torch.enable_grad():
+        matrices = maps.matrices.detach().clone().requires_grad_()
+        total = (backproject(replace(maps, matrices=matrices), values.detach().double()) * volume.detach()).sum()
+        return torch.autograd.grad(total, matrices)[0]
 
 
 def shadows(maps: Maps, view: int, voxels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -116,14 +140,19 @@ def shadows(maps: Maps, view: int, voxels: Tensor) -> tuple[Tensor, Tensor, Tens
     return a / w + maps.shift[view], torch.atan2(b, c) * maps.scale + maps.middle, 1 / w**2
 
 
-def _bilinear(images: Tensor, row: Tensor, column: Tensor) -> Tensor:
-    rows, columns = images.shape[1:]
-    flat, out = images.flatten(1), images.new_zeros(len(images), len(row))
-    for corner_row in (0, 1):
-        for corner_column in (0, 1):
-            i, j = row.floor() + corner_row, column.floor() + corner_column
+def _voxels(maps: Maps) -> Tensor:
+    """Return the homogeneous indices (voxel, 4) of all voxels."""
+    index = torch.stack(torch.meshgrid(*(torch.arange(n) for n in maps.grid_shape), indexing="ij"), -1)
+    return torch.cat([index.double(), torch.ones(*maps.grid_shape, 1, dtype=torch.float64)], -1).reshape(-1, 4)
+
+
+def _readings(maps: Maps, view: int, voxels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield, for each of the four pixels around every voxel's shadow, its number in the view and its weight."""
+    row, column, strength = shadows(maps, view, voxels)
+    rows, columns = maps.detector_shape
+    top, left = row.floor(), column.floor()
+    for i, share_of_row in ((top, top + 1 - row), (top + 1, row - top)):
+        for j, share_of_column in ((left, left + 1 - column), (left + 1, column - left)):
             inside = (i >= 0) & (i < rows) & (j >= 0) & (j < columns)
-            weight = torch.where(inside, (1 - (row - i).abs()) * (1 - (column - j).abs()), 0.0)
-            at = (i.clamp(0, rows - 1) * columns + j.clamp(0, columns - 1)).long()
-            out += flat[:, at] * weight.to(images.dtype)
-    return out
+            weight = torch.where(inside, share_of_row * share_of_column, 0.0) * strength
+            yield (i.clamp(0, rows - 1) * columns + j.clamp(0, columns - 1)).long(), weight
