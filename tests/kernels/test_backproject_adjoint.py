@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from recon.kernels import reference
+from recon.kernels import cpu, reference
 from recon.kernels.maps import Maps, maps
 from tests.contracts.geometries import CASES, Case
 
@@ -54,3 +54,32 @@ def test_the_derivative_by_the_maps_is_the_slope(case: Case) -> None:
                     total.append(float((found * volume).sum()))
                 slope = (total[0] - total[1]) / (2 * step)
                 assert abs(slope - float(gradient[view, i, j])) < 1e-6 * float(gradient.abs().max())
+
+
+TOLERANCES = {torch.float32: 5e-6, torch.float64: 1e-12}
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.usefixtures("poisoned")
+def test_the_compiled_transpose_equals_the_twin(case: Case, dtype: torch.dtype) -> None:
+    """Measured: 5e-7 in float32, 2e-15 in float64."""
+    where = _maps(case)
+    _, volume = _draw(where, dtype=dtype)
+    expected = reference.backproject_adjoint(where, volume.double())
+    found = cpu.backproject_adjoint(where, volume)
+    assert found.dtype == dtype
+    assert float((found - expected).abs().max()) < TOLERANCES[dtype] * float(expected.abs().max())
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.usefixtures("poisoned")
+def test_the_compiled_derivative_equals_the_twin(case: Case, dtype: torch.dtype) -> None:
+    """Measured: 6e-8 in float32, 2e-15 in float64: all but the values is in float64."""
+    where = _maps(case)
+    values, volume = _draw(where, dtype=dtype)
+    expected = reference.map_gradient(where, values, volume)
+    found = cpu.map_gradient(where, values, volume)
+    assert found.dtype == torch.float64
+    assert float((found - expected).abs().max()) < TOLERANCES[dtype] * float(expected.abs().max())

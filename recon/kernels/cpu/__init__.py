@@ -9,11 +9,12 @@ from torch import Tensor
 
 from recon.kernels.cpu import cone, in_plane, joseph
 from recon.kernels.cpu.backprojection import backproject
+from recon.kernels.cpu.shadow_adjoint import backproject_adjoint, map_gradient
 from recon.kernels.lines import Lines
 
 Kernel = Callable[[Lines, Tensor], Tensor]
 
-__all__ = ["adjoint", "backproject", "forward"]
+__all__ = ["adjoint", "backproject", "backproject_adjoint", "forward", "map_gradient"]
 
 # Paths faster than the general one: (applies, forward, adjoint), the first that applies is taken.
 _FAST: tuple[tuple[Callable[..., bool], Kernel, Kernel], ...] = (

@@ -26,7 +26,7 @@ def backproject(maps: Maps, values: Tensor) -> Tensor:
     shadow.shadow_backprojection(
         len(values) * y,
         padded.detach().flatten(2).numpy(),
-        *_shadows(maps),
+        *shadow_arguments(maps),
         out.numpy(),
     )
     return out.permute(0, 3, 1, 2).contiguous()
@@ -106,7 +106,7 @@ def _steady_backprojection(maps: Maps, values: Tensor) -> Tensor:
     shadow.steady_backprojection(
         len(values) * -(-maps.grid_shape[1] // tile) * -(-maps.grid_shape[2] // tile),
         framed.flatten(1).numpy(),
-        *_shadows(maps),
+        *shadow_arguments(maps),
         tile,
         out.numpy(),
         scratch=resample.SCRATCH + tile**2 * -(-maps.grid_shape[0] // 32) * 32,
@@ -114,7 +114,7 @@ def _steady_backprojection(maps: Maps, values: Tensor) -> Tensor:
     return out
 
 
-def _shadows(maps: Maps) -> tuple[Any, ...]:
+def shadow_arguments(maps: Maps) -> tuple[Any, ...]:
     """Return what tells a kernel where on the detector a voxel falls."""
     where = maps.matrices.contiguous().numpy(), maps.arc, maps.scale, maps.shift.numpy(), maps.middle
     return *where, *maps.detector_shape
