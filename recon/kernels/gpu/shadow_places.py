@@ -8,7 +8,7 @@ import triton.language as tl
 
 _WIDTH: tl.constexpr = tl.constexpr(16)
 _MAGIC: tl.constexpr = tl.constexpr(12582912.0)  # 1.5 · 2^23: float32 numbers near it are whole, in their last bits
-_MAGIC_BITS: tl.constexpr = tl.constexpr(0x4B400000)
+RAISED: tl.constexpr = tl.constexpr(0x4B400000)
 
 
 @triton.jit
@@ -29,7 +29,7 @@ def arc_tangent(b, c):
     else:
         p = ((s * 8.05374449538e-2 - 1.38776856032e-1) * s + 1.99777106478e-1) * s - 3.33329491539e-1
         angle = t * (s * p) + t
-    angle += tl.where(beyond, 0.7853981633974483, 0.0)
+    angle = tl.where(beyond, angle + 0.7853981633974483, angle)
     angle = tl.where(tl.abs(b) > tl.abs(c), 1.5707963267948966 - angle, angle)
     angle = tl.where(c < 0, 3.141592653589793 - angle, angle)
     return tl.where(b < 0, -angle, angle)
@@ -46,8 +46,7 @@ def inverse_length(b, c):
     """Return 1 / hypot(b, c)."""
     if b.dtype == tl.float64:
         return 1.0 / tl.sqrt(b * b + c * c)
-    else:
-        return 1.0 / tl.sqrt_rn(b * b + c * c)
+    return 1.0 / tl.sqrt_rn(b * b + c * c)
 
 
 @triton.jit
@@ -69,26 +68,33 @@ def shadow(table, z, y, x, ARC: tl.constexpr):
 
 @triton.jit
 def rounded(place):
-    """Return the whole number next to a place, as an integer and as what it was.
+    """Return the whole number next to a float32 place, as an integer that is RAISED by so much, and as what it was.
 
-    Rounding is at full rate where it is an addition; a conversion is not.
+    Rounding is at full rate where it is an addition; a conversion is not. RAISED is taken off a pointer, once.
     """
-    if place.dtype == tl.float64:
-        whole = tl.floor(place + 0.5)
-        return whole.to(tl.int32), whole
-    else:
-        moved = place + _MAGIC
-        return moved.to(tl.int32, bitcast=True) - _MAGIC_BITS, moved - _MAGIC
+    moved = place + _MAGIC
+    return moved.to(tl.int32, bitcast=True), moved - _MAGIC
 
 
 @triton.jit
 def split(place):
     """Return the row or column before a place, which is counted half a pixel off, and the share of the one after."""
+    if place.dtype == tl.float64:
+        whole = tl.floor(place + 0.5)
+        return whole.to(tl.int32), place - whole + 0.5
     i, whole = rounded(place)
-    return i, place - whole + 0.5
+    return i - RAISED, place - whole + 0.5
 
 
 @triton.jit
 def within(place, low, high):
     """Move places outside the detector into the zeros around it."""
     return tl.minimum(tl.maximum(place, low), high)
+
+
+@triton.jit
+def write(at, total, mask, ADD: tl.constexpr):
+    """Write sums, or add them to what is there."""
+    if ADD:
+        total += tl.load(at, mask=mask, other=0.0)
+    tl.store(at, total, mask=mask)

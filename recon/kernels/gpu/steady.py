@@ -6,30 +6,12 @@ import triton.language as tl
 from torch import Tensor
 
 from recon.kernels.gpu.launch import INTERPRETED, cdiv, launch
-from recon.kernels.gpu.shadow_places import rounded, shadow, split, within
+from recon.kernels.gpu.shadow_columns import ENTRY, columns_of
+from recon.kernels.gpu.shadow_places import RAISED, rounded, within, write
 from recon.kernels.gpu.shadow_tables import FRONT, chunks, framed, limits, pitch, table
 from recon.kernels.maps import Maps
 
-_WIDTH: tl.constexpr = tl.constexpr(16)
-
-
-@triton.jit
-def _entries(
-    numbers, out, count, ny, nx, my, mx, left, right, column0, ARC: tl.constexpr, BN: tl.constexpr
-):  # fmt: skip
-    """Fill out (view, y, x, 4) in float64's accuracy: column, share of the next one, rows per voxel, row of z = 0."""
-    n = tl.program_id(0).to(tl.int64) * BN + tl.arange(0, BN)
-    mask = n < count
-    view = n // (ny * nx)
-    entry = numbers + tl.where(mask, view, 0) * _WIDTH
-    y, x = (n // nx % ny).to(tl.float64) - my, (n % nx).to(tl.float64) - mx
-    start, column, nearness = shadow(entry, 0.0, y, x, ARC)
-    j, share = split(within(column, left, right))
-    out += n * 4
-    tl.store(out, (j + column0).to(tl.float32, bitcast=True), mask=mask)
-    tl.store(out + 1, share.to(tl.float32), mask=mask)
-    tl.store(out + 2, (tl.load(entry) * nearness).to(tl.float32), mask=mask)
-    tl.store(out + 3, start.to(tl.float32), mask=mask)
+_ENTRY: tl.constexpr = tl.constexpr(ENTRY)
 
 
 @triton.jit
@@ -49,7 +31,7 @@ def _add_column(total, lines, entry, z, height, low, high, PITCH: tl.constexpr):
     before = weight - after
     i, whole = rounded(within(tl.fma(z, slope, start), low, high))
     f = tl.fma(z, slope, -whole) + (start + 0.5)
-    at = lines + j.to(tl.int64) * PITCH + i
+    at = lines + ((j * PITCH - RAISED) + i)
     first = before * tl.load(at).to(tl.float32) + after * tl.load(at + PITCH).to(tl.float32)
     second = before * tl.load(at + 1).to(tl.float32) + after * tl.load(at + (PITCH + 1)).to(tl.float32)
     return total + first + f * (second - first)
@@ -67,10 +49,10 @@ def _columns(
     z = program % blocks * BZ + tl.arange(0, BZ)
     x = program // blocks % across * 4
     y = program // (blocks * across)
-    e0 = entries + (y * nx + x).to(tl.int64) * 4
-    e1 = e0 + tl.minimum(1, nx - 1 - x) * 4
-    e2 = e0 + tl.minimum(2, nx - 1 - x) * 4
-    e3 = e0 + tl.minimum(3, nx - 1 - x) * 4
+    e0 = entries + (y * nx + x).to(tl.int64) * _ENTRY
+    e1 = e0 + tl.minimum(1, nx - 1 - x) * _ENTRY
+    e2 = e0 + tl.minimum(2, nx - 1 - x) * _ENTRY
+    e3 = e0 + tl.minimum(3, nx - 1 - x) * _ENTRY
     frames += row0
     zf = z.to(tl.float32) - mz
     t0 = tl.zeros((BZ,), tl.float32)
@@ -82,23 +64,16 @@ def _columns(
         t2 = _add_column(t2, frames, e2, zf, height, low, high, PITCH)
         t3 = _add_column(t3, frames, e3, zf, height, low, high, PITCH)
         frames += columns * PITCH
-        e0 += ny * nx * 4
-        e1 += ny * nx * 4
-        e2 += ny * nx * 4
-        e3 += ny * nx * 4
+        e0 += ny * nx * _ENTRY
+        e1 += ny * nx * _ENTRY
+        e2 += ny * nx * _ENTRY
+        e3 += ny * nx * _ENTRY
     at = out + (z.to(tl.int64) * ny + y) * nx + x
     inside = z < nz
-    _write(at, t0, inside, ADD)
-    _write(at + 1, t1, inside & (x + 1 + 0 * z < nx), ADD)
-    _write(at + 2, t2, inside & (x + 2 + 0 * z < nx), ADD)
-    _write(at + 3, t3, inside & (x + 3 + 0 * z < nx), ADD)
-
-
-@triton.jit
-def _write(at, total, mask, ADD: tl.constexpr):
-    if ADD:
-        total += tl.load(at, mask=mask, other=0.0)
-    tl.store(at, total, mask=mask)
+    write(at, t0, inside, ADD)
+    write(at + 1, t1, inside & (x + 1 + 0 * z < nx), ADD)
+    write(at + 2, t2, inside & (x + 2 + 0 * z < nx), ADD)
+    write(at + 3, t3, inside & (x + 3 + 0 * z < nx), ADD)
 
 
 @triton.jit
@@ -110,15 +85,15 @@ def _columns_wide(
     blocks = tl.cdiv(nz, BZ)
     z = (tl.program_id(0) % blocks * BZ + tl.arange(0, BZ))[None, :]
     n = (tl.program_id(0) // blocks * BN + tl.arange(0, BN))[:, None]
-    entries += tl.minimum(n, ny * nx - 1) * 4
+    entries += tl.minimum(n, ny * nx - 1) * _ENTRY
     frames += row0
     zf = z.to(tl.float32) - mz
     total = tl.zeros((BN, BZ), tl.float32)
     for view in range(views):
         total = _add_column(total, frames, entries, zf, tl.load(heights + view), low, high, PITCH)
         frames += columns * PITCH
-        entries += ny * nx * 4
-    _write(out + z.to(tl.int64) * (ny * nx) + n, total, (z < nz) & (n < ny * nx), ADD)
+        entries += ny * nx * _ENTRY
+    write(out + z.to(tl.int64) * (ny * nx) + n, total, (z < nz) & (n < ny * nx), ADD)
 
 
 def backproject(maps: Maps, values: Tensor, storage: torch.dtype, factor: Tensor | None) -> Tensor:
@@ -127,7 +102,7 @@ def backproject(maps: Maps, values: Tensor, storage: torch.dtype, factor: Tensor
     (_, ny, nx), (rows, columns) = maps.grid_shape, maps.detector_shape
     size = torch.finfo(storage).bits // 8 * (columns + 2 * FRONT) * pitch(rows)
     for item, volume in zip(values, out, strict=True):
-        for views in chunks(len(maps.matrices), max(size, 16 * ny * nx)):
+        for views in chunks(len(maps.matrices), max(size, 4 * ENTRY * ny * nx)):
             frames = framed(item[views].transpose(1, 2), storage, factor)
             _launch(maps, views, frames, volume)
     return out
@@ -137,14 +112,7 @@ def _launch(maps: Maps, views: slice, frames: Tensor, volume: Tensor, *, wide: b
     """Add some views to a volume, which the first of them fill."""
     (nz, ny, nx), (rows, columns) = maps.grid_shape, maps.detector_shape
     numbers = table(maps, volume.device, torch.float64)[views]
-    entries = volume.new_empty(len(numbers), ny * nx, 4)
-    bn = triton.next_power_of_2(min(entries.numel() // 4, 4096)) if wide else 128
-    middles, count = ((ny - 1) / 2, (nx - 1) / 2), len(numbers) * ny * nx
-    launch(
-        *(_entries, (cdiv(count, bn),), numbers, entries, count, ny, nx, *middles),
-        *(*limits(columns), columns // 2 + FRONT),
-        **{"ARC": maps.arc, "BN": bn},
-    )
+    entries = columns_of(maps, numbers, upright=True)
     heights = (1 / numbers[:, 0]).float()
     arguments = (
         *(frames, entries, heights, volume, len(frames), columns + 2 * FRONT, nz, ny, nx),
