@@ -1,9 +1,8 @@
-"""Voxel-driven backprojection and its transpose."""
+"""Voxel-driven backprojection: which path takes which maps. Its transpose is in `recon.kernels.gpu.shadow_adjoint`."""
 
 import torch
 from torch import Tensor
 
-from recon.errors import ResourceError
 from recon.kernels import forms
 from recon.kernels.gpu import shadow_blocks, shadow_lines, shadow_stack, steady
 from recon.kernels.gpu.shadow_tables import half_factor
@@ -71,11 +70,6 @@ def _plane(maps: Maps, images: Tensor, beam: int, storage: torch.dtype, factor: 
     if len(images) >= shadow_stack.FEWEST:
         return shadow_stack.backproject(maps, images, storage, factor)
     return shadow_lines.backproject(maps, images, beam, storage, factor)
-
-
-def backproject_adjoint(maps: Maps, volume: Tensor) -> Tensor:
-    """Not built yet."""
-    raise ResourceError("this version has no GPU kernel for the transpose of backprojection")
 
 
 _PATHS = {"parallel": _parallel, "fan": _fan, "steady": steady.backproject, "": shadow_blocks.backproject}

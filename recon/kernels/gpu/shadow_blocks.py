@@ -150,14 +150,12 @@ def _add_line(
 ):  # fmt: skip
     """Add one view to a line of voxels, along z beside others in x or along x beside others in y."""
     if UPRIGHT:
-        return _add_voxels(
-            total, frames, numbers, entry, along, 0.0, beside, low, high, left, right, row0, column0,
-            PITCH, UPRIGHT, ARC,
-        )  # fmt: skip
+        z, y, x = along, 0.0, beside
+    else:
+        z, y, x = 0.0, beside, along
     return _add_voxels(
-        total, frames, numbers, entry, 0.0, beside, along, low, high, left, right, row0, column0,
-        PITCH, UPRIGHT, ARC,
-    )  # fmt: skip
+        total, frames, numbers, entry, z, y, x, low, high, left, right, row0, column0, PITCH, UPRIGHT, ARC
+    )
 
 
 @triton.jit

@@ -44,9 +44,8 @@ def affine(table, z, y, x):
 @triton.jit
 def inverse_length(b, c):
     """Return 1 / hypot(b, c)."""
-    if b.dtype == tl.float64:
-        return 1.0 / tl.sqrt(b * b + c * c)
-    return 1.0 / tl.sqrt_rn(b * b + c * c)
+    square = b * b + c * c
+    return 1.0 / (tl.sqrt(square) if square.dtype == tl.float64 else tl.sqrt_rn(square))
 
 
 @triton.jit
@@ -81,9 +80,11 @@ def split(place):
     """Return the row or column before a place, which is counted half a pixel off, and the share of the one after."""
     if place.dtype == tl.float64:
         whole = tl.floor(place + 0.5)
-        return whole.to(tl.int32), place - whole + 0.5
-    i, whole = rounded(place)
-    return i - RAISED, place - whole + 0.5
+        i = whole.to(tl.int32)
+    else:
+        i, whole = rounded(place)
+        i -= RAISED
+    return i, place - whole + 0.5
 
 
 @triton.jit
