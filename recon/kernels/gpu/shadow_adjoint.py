@@ -207,7 +207,7 @@ def _gather(
     return total
 
 
-@triton.jit(do_not_specialize_on_alignment=["volume"])
+@triton.jit(do_not_specialize_on_alignment=["volume", "out"])
 def _gathered(
     volume, numbers, layout, angles, which, out, views, rows, columns, size, half_row, half_column, margin,
     ARC: tl.constexpr, BR: tl.constexpr, BC: tl.constexpr,
