@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from recon.kernels import forms
 from recon.kernels.cpu import resample, shadow
 from recon.kernels.maps import Maps
 
@@ -33,19 +34,13 @@ def backproject(maps: Maps, values: Tensor) -> Tensor:
 
 
 def _steady(maps: Maps, values: Tensor) -> bool:
-    """Tell whether, in all views, a column of voxels has its shadow on one detector column, rising with z."""
-    z, y, x = maps.grid_shape
-    m = maps.matrices
-    corners = torch.tensor([(b, c, 1) for b in (0, y - 1) for c in (0, x - 1)], dtype=torch.float64)
-    ahead = maps.arc or bool((m[:, 2, 1:] @ corners.T > 0).all())
-    level = bool((m[:, 1:, 0] == 0).all()) and bool((m[:, 0, 0] > 0).all())
-    return values.dtype == torch.float32 and z >= _FEWEST_SLICES and level and ahead
+    """Tell whether columns of voxels have steady shadows and fill the lanes."""
+    return values.dtype == torch.float32 and maps.grid_shape[0] >= _FEWEST_SLICES and forms.steady(maps)
 
 
 def _flat_stack(maps: Maps, values: Tensor) -> bool:
-    """Tell whether rays are parallel and every slice has its shadow on one place between two detector rows."""
-    still = torch.cat([maps.matrices[:, 0, 1:3], maps.matrices[:, 1, :1], maps.matrices[:, 2, :3]], dim=1)
-    return values.dtype == torch.float32 and not maps.arc and bool((still.abs() < 1e-12).all())
+    """Tell whether every slice is seen by parallel rays of its own."""
+    return values.dtype == torch.float32 and forms.flat_stack(maps)
 
 
 def _parallel_backprojection(maps: Maps, values: Tensor) -> Tensor:
@@ -64,13 +59,12 @@ def _parallel_backprojection(maps: Maps, values: Tensor) -> Tensor:
 
 def _fan(maps: Maps, values: Tensor) -> bool:
     """Tell whether one slice is seen by one detector row in its plane, and all of it well ahead of the source."""
-    z, y, x = maps.grid_shape
+    _, y, x = maps.grid_shape
     lanes = -(-x // 16) * 16
-    corners = torch.tensor([(0, b, c, 1) for b in (0, y - 1) for c in (0, lanes - 1)], dtype=torch.float64)
-    level = ((maps.matrices[:, 0] @ corners.T).abs() < 1e-9).all() and (maps.shift.abs() < 1e-9).all()
-    if values.dtype != torch.float32 or (z, maps.detector_shape[0]) != (1, 1) or not level:
+    if values.dtype != torch.float32 or not forms.one_plane(maps, lanes):
         return False
     if not maps.arc:
+        corners = torch.tensor([(0, b, c, 1) for b in (0, y - 1) for c in (0, lanes - 1)], dtype=torch.float64)
         return bool((maps.matrices[:, 2] @ corners.T > 0).all())
     # Every line is seen from its middle under 45 degrees to either side: half of it is shorter than the way there.
     middle = maps.matrices[:, 1:] @ torch.tensor([0, (y - 1) / 2, (lanes - 1) / 2, 1], dtype=torch.float64)

@@ -6,7 +6,7 @@ that results repeat bit by bit. Without a GPU they run in Triton's interpreter, 
 
 from torch import Tensor
 
-from recon.kernels.gpu import cone, joseph, plane, shadow, slopes
+from recon.kernels.gpu import cone, joseph, plane, shadow, shadow_adjoint, slopes
 from recon.kernels.lines import Lines
 from recon.kernels.maps import Maps
 
@@ -34,7 +34,7 @@ def backproject(maps: Maps, values: Tensor, precision: str = "single") -> Tensor
 
 def backproject_adjoint(maps: Maps, volume: Tensor) -> Tensor:
     """Add volumes (batch, z, y, x) to their shadows with the weights of `backproject`: the transpose."""
-    return shadow.backproject_adjoint(maps, volume)
+    return shadow_adjoint.backproject_adjoint(maps, volume)
 
 
 def ray_gradient(lines: Lines, volume: Tensor, projections: Tensor) -> Tensor:
