@@ -12,7 +12,7 @@ from recon.kernels import reference
 from recon.kernels.lines import Lines, lines
 from tests.contracts.geometries import CASES, Case, cone
 from tests.contracts.operators import draw
-from tests.kernels.ray_cases import nudged
+from tests.kernels.ray_cases import ALONG_ROWS, nudge, nudged
 
 pytest.importorskip("triton", reason="needs Triton: pip install 'raymend[triton]'")
 joseph, rays, slopes = (importlib.import_module(f"recon.kernels.gpu.{name}") for name in ("joseph", "rays", "slopes"))
@@ -45,6 +45,11 @@ def test_kernels_equal_the_twin(case: Case, device: torch.device, dtype: torch.d
 def test_kernels_equal_the_twin_on_thin_grids(shape: tuple[int, int, int], device: torch.device) -> None:
     geometry = cone(2, Detector(shape=(10, 9), pitch=(1.3, 1.2)), start=0.3)
     agree(lines(geometry, VolumeGrid(shape=shape, spacing=(1.1, 0.9, 1.3)), 0.1 * draw(2, 6)), device)
+
+
+@pytest.mark.parametrize("name", ALONG_ROWS)
+def test_kernels_equal_the_twin_whatever_lies_along_rows(name: str, device: torch.device) -> None:
+    agree(nudge(lines(*ALONG_ROWS[name])), device)
 
 
 def tilted() -> Lines:
