@@ -13,7 +13,6 @@ from recon.kernels.plans import Kept
 from recon.kernels.upright import DLEAP, DP, DRISE, FLAT, LEAP, MAIN, P
 
 _FINE = 1024.0  # parts of a voxel in which slopes are split: these times whole lines are exact in float32
-_WIDEST_ODD = 1.99  # rows this many voxels apart leave room within an odd window for the nearest one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +72,7 @@ def tables(lines: Lines, device: torch.device) -> Tables:
             _side(lines, on_x, begin, end, bow, device, upwards=False),
         ),
         heights=lines.grid_shape[0],
-        window=_window(low, high),
+        window=_window(low),
         least=0.5 * low,
         bow=bow,
     )
@@ -103,10 +102,9 @@ def _leaps(table: Tensor, begin: Tensor, end: Tensor) -> tuple[float, float]:
     return float(leaps.min()), float(leaps.max())
 
 
-def _window(low: float, high: float) -> int:
-    """Return how many rows can reach a voxel: those in an open interval of two voxels."""
-    rows = max(2, math.ceil(2 / low - 1e-6))
-    return rows + 1 if rows % 2 and high > _WIDEST_ODD else rows
+def _window(low: float) -> int:
+    """Return how many rows can reach a voxel: those in an open interval of two voxels (DERIVATIONS.md, section 6)."""
+    return max(2, math.ceil(2 / low - 1e-6))
 
 
 def _views(lines: Lines, low: float, high: float) -> Tensor:

@@ -69,10 +69,12 @@ def test_the_narrow_kernels_equal_the_twin(case: str, device: torch.device, monk
     check(lines(*NARROW[case]), device)
 
 
-def test_windows_are_even_or_odd_as_rows_allow() -> None:
-    assert [cone_tables._window(*leaps) for leaps in ((1.0, 4.0), (0.9, 1.1), (0.7, 2.1), (0.5, 0.9), (0.45, 0.9))] == [
-        2, 3, 4, 4, 5,
-    ]  # fmt: skip
+def test_windows_hold_the_rows_that_reach_a_voxel() -> None:
+    found = {case: cone_tables.tables(table(case), torch.device("cpu")).window for case in CASES}
+    assert found["rows of 5 voxels"] == found["rows of 2.4 voxels"] == 2
+    assert found["one slice"] == 3
+    assert found["flat"] == found["rows of 0.7 voxels"] == 4
+    assert found["rows of 0.1 voxels"] == 21
 
 
 def test_a_voxel_near_the_source_sees_many_columns(device: torch.device) -> None:
