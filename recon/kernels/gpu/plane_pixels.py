@@ -86,6 +86,12 @@ def spread_image(
 
 
 @triton.jit
+def _rounded(x):
+    """Return numbers rounded to 11 bits, which tf32 holds."""
+    return ((x.to(tl.int32, bitcast=True) + 0x1000) & -0x2000).to(tl.float32, bitcast=True)
+
+
+@triton.jit
 def _add_bins(
     total, values, s, bin, WHOLE, PART, SLOPE, y0, x0, row, column, y, x, pitch, CHUNK: tl.constexpr,
     WAY: tl.constexpr,
@@ -106,12 +112,11 @@ def _add_bins(
         total = tl.dot(weight.to(tl.float16), value, total)
     elif WAY == "tf32":
         total = tl.dot(weight, value, total, input_precision="tf32")
-    else:  # three products in tf32 of two halves each: what is left out is 2⁻²² of a term
-        high = (weight.to(tl.int32, bitcast=True) & -8192).to(tl.float32, bitcast=True)
-        upper = (value.to(tl.int32, bitcast=True) & -8192).to(tl.float32, bitcast=True)
+    else:  # three products in tf32 of 11 bits and the rest; tensor cores round sums towards zero, so add up outside
+        high, upper = _rounded(weight), _rounded(value)
         found = tl.dot(weight - high, upper, input_precision="tf32")
         found = tl.dot(high, value - upper, found, input_precision="tf32")
-        total += tl.dot(high, upper, found, input_precision="tf32")  # tensor cores round sums towards zero
+        total += tl.dot(high, upper, found, input_precision="tf32")
     return total
 
 

@@ -52,7 +52,7 @@ class Sizes:
 
 ON_GPU = Sizes(rays=64, stacked=32, views=4, pixels=(4, 32), tile=8, chunk=16, widths=(128, 64, 32, 16))
 # The interpreter wants few programs.
-IN_INTERPRETER = Sizes(rays=8192, stacked=4096, views=None, pixels=(64, 128), tile=32, chunk=64, widths=(64, 32, 16))
+IN_INTERPRETER = Sizes(rays=1024, stacked=512, views=None, pixels=(64, 128), tile=32, chunk=64, widths=(64, 32, 16))
 _sizes = IN_INTERPRETER if INTERPRETED else ON_GPU
 
 

@@ -100,7 +100,7 @@ def test_blocks_of_a_gpu_equal_twin(
     agree(lines(geometry, TINY), device, batch)
 
 
-# 11 bits are kept. Measured: tf32 error 1.5e-4, gap 2e-6; half the same and 5e-6.
+# 11 bits are kept. Measured for both: results 3.3e-4 to 4.1e-4 away, adjoint gap 2e-6.
 @pytest.mark.parametrize("precision", ["tf32", "half"])
 @pytest.mark.parametrize("name", ["one file", "rows"])
 def test_less_precision_is_close(name: str, precision: str, device: torch.device) -> None:
@@ -113,7 +113,7 @@ def test_less_precision_is_close(name: str, precision: str, device: torch.device
     for exact, found in zip(single, less, strict=True):
         distance = ((found - exact).flatten(1).norm(dim=1) / exact.flatten(1).norm(dim=1)).max()
         assert 1e-5 < distance < 1e-3
-    assert gap(volume, values, *less) < 2**-11
+    assert gap(volume, values, *less) < 1e-5
 
 
 def test_values_are_rounded_as_tensor_cores_read_them() -> None:
