@@ -13,6 +13,7 @@ from torch import Tensor
 from recon.kernels.lines import Lines
 from recon.kernels.maps import Maps
 
+ON_A_KINK = 2.0**-14  # pixels from a whole row or column, where rounding must not decide which slope is taken
 _TIE = 1 + 1e-9  # rays at 45 degrees take y before x before z whatever the rounding
 
 
@@ -115,17 +116,17 @@ def ray_gradient(lines: Lines, volume: Tensor, projections: Tensor) -> Tensor:
     return torch.stack(torch.autograd.grad(total, list(vectors.values())), dim=1)
 
 
-def backproject(maps: Maps, values: Tensor) -> Tensor:
+def backproject(maps: Maps, values: Tensor, ahead: float = 0.0) -> Tensor:
     """Sum, over the views, projections (batch, view, row, column) read at each voxel's shadow, times its weight.
 
     Reading is bilinear and zero outside the detector. This is the backprojection of FBP and FDK, not the
-    transpose of `forward`.
+    transpose of `forward`. Places a little `ahead` of a whole row or column are taken to be beyond it.
     """
     voxels = _voxels(maps)
     out = values.new_zeros(len(values), len(voxels))
     for view in range(values.shape[1]):
         images = values[:, view].flatten(1)
-        for pixel, weight in _readings(maps, view, voxels):
+        for pixel, weight in _readings(maps, view, voxels, ahead):
             out += images[:, pixel] * weight.to(values.dtype)
     return out.reshape(len(values), *maps.grid_shape)
 
@@ -143,12 +144,13 @@ def backproject_adjoint(maps: Maps, volume: Tensor) -> Tensor:
 def map_gradient(maps: Maps, values: Tensor, volume: Tensor) -> Tensor:
     """Differentiate the sum of `backproject(maps, values)` times a volume by the maps' matrices: (view, 3, 4).
 
-    Bilinear reading has kinks on whole rows and columns; there, the derivative is that towards larger ones.
+    Bilinear reading has kinks on whole rows and columns; there, and within `ON_A_KINK` below them, the derivative is
+    that towards larger ones.
     """
     with torch.enable_grad():
         matrices = maps.matrices.detach().clone().requires_grad_()
-        total = (backproject(replace(maps, matrices=matrices), values.detach().double()) * volume.detach()).sum()
-        return torch.autograd.grad(total, matrices)[0]
+        found = backproject(replace(maps, matrices=matrices), values.detach().double(), ON_A_KINK)
+        return torch.autograd.grad((found * volume.detach()).sum(), matrices)[0]
 
 
 def shadows(maps: Maps, view: int, voxels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -166,11 +168,11 @@ def _voxels(maps: Maps) -> Tensor:
     return torch.cat([index.double(), torch.ones(*maps.grid_shape, 1, dtype=torch.float64)], -1).reshape(-1, 4)
 
 
-def _readings(maps: Maps, view: int, voxels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+def _readings(maps: Maps, view: int, voxels: Tensor, ahead: float = 0.0) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield, for each of the four pixels around every voxel's shadow, its number in the view and its weight."""
     row, column, strength = shadows(maps, view, voxels)
     rows, columns = maps.detector_shape
-    top, left = row.floor(), column.floor()
+    top, left = (row + ahead).floor(), (column + ahead).floor()
     for i, share_of_row in ((top, top + 1 - row), (top + 1, row - top)):
         for j, share_of_column in ((left, left + 1 - column), (left + 1, column - left)):
             inside = (i >= 0) & (i < rows) & (j >= 0) & (j < columns)

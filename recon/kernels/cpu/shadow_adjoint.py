@@ -13,6 +13,7 @@ from recon.kernels.cpu.backprojection import shadow_arguments
 from recon.kernels.cpu.compile import inline, kernel
 from recon.kernels.cpu.shadow import find, place
 from recon.kernels.maps import Maps
+from recon.kernels.reference import ON_A_KINK
 
 
 def backproject_adjoint(maps: Maps, volume: Tensor) -> Tensor:
@@ -87,10 +88,10 @@ def shadow_gradient(job0, job1, padded, volume, matrices, arc, scale, shift, mid
             for x in range(nx):
                 for z in range(nz):
                     row, column, weight = find(matrices, view, z, y, x, arc, scale, shift, middle)
-                    if row < -1.0 or row >= rows or column < -1.0 or column >= columns:
+                    i, j = int(math.floor(row + (1 + ON_A_KINK))), int(math.floor(column + (1 + ON_A_KINK)))
+                    if i < 0 or i > rows or j < 0 or j > columns:
                         continue
-                    i, f = place(row, rows)
-                    j, g = place(column, columns)
+                    f, g = row + 1 - i, column + 1 - j
                     at, read, by_row, by_column = j * step + i, 0.0, 0.0, 0.0
                     for item in range(batch):
                         image, value = padded[item, view], weight * volume[item, y, x, z]

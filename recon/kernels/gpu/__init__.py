@@ -6,7 +6,7 @@ that results repeat bit by bit. Without a GPU they run in Triton's interpreter, 
 
 from torch import Tensor
 
-from recon.kernels.gpu import cone, joseph, plane, shadow, shadow_adjoint, slopes
+from recon.kernels.gpu import cone, joseph, map_slopes, plane, shadow, shadow_adjoint, slopes
 from recon.kernels.lines import Lines
 from recon.kernels.maps import Maps
 
@@ -44,4 +44,4 @@ def ray_gradient(lines: Lines, volume: Tensor, projections: Tensor) -> Tensor:
 
 def map_gradient(maps: Maps, values: Tensor, volume: Tensor) -> Tensor:
     """Differentiate the sum of `backproject` times a volume by the matrices (view, 3, 4) of the maps."""
-    return slopes.map_gradient(maps, values, volume)
+    return map_slopes.map_gradient(maps, values, volume)

@@ -4,6 +4,9 @@ The volume is cut into blocks. Where a block's middle is seen is worked out in f
 difference from a whole row and column near there: its error does not grow with the detector.
 """
 
+import math
+from dataclasses import dataclass
+
 import torch
 import triton
 import triton.language as tl
@@ -26,7 +29,7 @@ def _middles(
     BZ: tl.constexpr, BY: tl.constexpr, BX: tl.constexpr, HALF_Z: tl.constexpr, HALF_Y: tl.constexpr,
     HALF_X: tl.constexpr, ARC: tl.constexpr, BN: tl.constexpr,
 ):  # fmt: skip
-    """Fill out (view, block, 7) with what a view sees of a block's middle; see `_add_voxels`."""
+    """Fill out (view, block, 7) with what a view sees of a block's middle; see `seen`."""
     n = tl.program_id(0).to(tl.int64) * BN + tl.arange(0, BN)
     mask = n < count
     entry = numbers + tl.where(mask, n // (blocks_z * blocks_y * blocks_x), 0) * _WIDTH
@@ -58,17 +61,18 @@ def _rise(entry, z, y, x):
 
 
 @triton.jit
-def _add_voxels(
-    total, lines, numbers, entry, z, y, x, low, high, left, right, row0, column0,
-    PITCH: tl.constexpr, UPRIGHT: tl.constexpr, ARC: tl.constexpr,
-):  # fmt: skip
-    """Add one view to voxels, counted from the middle of a block."""
+def seen(numbers, entry, z, y, x, ARC: tl.constexpr):
+    """Return what a view sees of voxels that are counted from the middle of a block.
+
+    The row and the column from the block's whole ones, these, 1 / w, and b and c: of an arc, as seen from the angle of
+    the block's middle.
+    """
     whole_row, whole_column = tl.load(entry), tl.load(entry + 1)
     a, third, c = tl.load(entry + 2), tl.load(entry + 3), tl.load(entry + 4)
     az, ay, ax = tl.load(numbers), tl.load(numbers + 1), tl.load(numbers + 2)
     bz, by, bx = tl.load(numbers + 4), tl.load(numbers + 5), tl.load(numbers + 6)
     cz, cy, cx = tl.load(numbers + 8), tl.load(numbers + 9), tl.load(numbers + 10)
-    if ARC:  # seen from the middle's direction: b is zero there
+    if ARC:
         ahead, aside = tl.load(entry + 5), tl.load(entry + 6)
         b = (bz * ahead - cz * aside) * z + ((by * ahead - cy * aside) * y + (bx * ahead - cx * aside) * x)
         c += (bz * aside + cz * ahead) * z + ((by * aside + cy * ahead) * y + (bx * aside + cx * ahead) * x)
@@ -78,8 +82,19 @@ def _add_voxels(
     else:
         a += (az - whole_row * cz) * z + ((ay - whole_row * cy) * y + (ax - whole_row * cx) * x)
         b = (bz - whole_column * cz) * z + ((by - whole_column * cy) * y + ((bx - whole_column * cx) * x + third))
-        nearness = 1.0 / (cz * z + (cy * y + (cx * x + c)))
+        c += cz * z + (cy * y + cx * x)
+        nearness = 1.0 / c
         row, column = a * nearness, b * nearness
+    return row, column, whole_row, whole_column, nearness, b, c
+
+
+@triton.jit
+def _add_voxels(
+    total, lines, numbers, entry, z, y, x, low, high, left, right, row0, column0,
+    PITCH: tl.constexpr, UPRIGHT: tl.constexpr, ARC: tl.constexpr,
+):  # fmt: skip
+    """Add one view to voxels, counted from the middle of a block."""
+    row, column, whole_row, whole_column, nearness, _, _ = seen(numbers, entry, z, y, x, ARC)
     i, f = split(within(row, low - whole_row, high - whole_row))
     j, g = split(within(column, left - whole_column, right - whole_column))
     first_row, first_column = whole_row.to(tl.int32) + row0, whole_column.to(tl.int32) + column0
@@ -187,52 +202,87 @@ def _blocks_wide(
     write(out + n, total, n < nz.to(tl.int64) * ny * nx, ADD)
 
 
+@dataclass(frozen=True)
+class Cut:
+    """How a volume is cut into blocks, each of four lines: along z and side by side in x, or along x and in y."""
+
+    upright: bool
+    sizes: tuple[int, int, int]  # of a block
+    halves: tuple[int, int, int]  # where its middle is
+    counts: tuple[int, int, int]
+
+    @property
+    def count(self) -> int:
+        """How many blocks there are."""
+        return math.prod(self.counts)
+
+    @staticmethod
+    def of(maps: Maps, longest: int) -> "Cut":
+        """Choose how to cut, into lines of so many voxels or fewer."""
+        z, y, x = maps.grid_shape
+        upright = z >= _UPRIGHT_FROM
+        along = z if upright else x
+        length = min(longest, max(32, triton.next_power_of_2(along)))
+        sizes = (length, 1, _ACROSS) if upright else (1, _ACROSS, length)
+        half = min(length, along) // 2
+        return Cut(
+            upright=upright,
+            sizes=sizes,
+            halves=(half, 0, _ACROSS // 2) if upright else (0, _ACROSS // 2, half),
+            counts=(cdiv(z, sizes[0]), cdiv(y, sizes[1]), cdiv(x, sizes[2])),
+        )
+
+    @property
+    def constants(self) -> dict[str, int | bool]:
+        """What kernels are told at compile time."""
+        along = 0 if self.upright else 2
+        return {"UPRIGHT": self.upright, "LENGTH": self.sizes[along], "HALF": self.halves[along]}
+
+    def bytes_per_view(self, maps: Maps, storage: torch.dtype, dtype: torch.dtype) -> int:
+        """Return how large the larger of a framed view and of what is known of it is."""
+        places, lines = maps.detector_shape if self.upright else maps.detector_shape[::-1]
+        frame = torch.finfo(storage).bits // 8 * (lines + 2 * FRONT) * pitch(places)
+        return max(frame, torch.finfo(dtype).bits // 8 * 7 * self.count)
+
+    def middles(self, maps: Maps, views: slice, volume: Tensor) -> Tensor:
+        """Return (view, block, 7) for some views, in the type and on the device of a volume."""
+        (nz, ny, nx), (rows, columns) = maps.grid_shape, maps.detector_shape
+        exact = table(maps, volume.device, torch.float64)[views]
+        out = volume.new_empty(len(exact), self.count, 7)
+        found, size = len(exact) * self.count, 1024 if INTERPRETED else 128
+        arguments = exact, out, found, *self.counts, (nz - 1) / 2, (ny - 1) / 2, (nx - 1) / 2
+        constants = {
+            **dict(zip(("BZ", "BY", "BX"), self.sizes, strict=True)),
+            **dict(zip(("HALF_Z", "HALF_Y", "HALF_X"), self.halves, strict=True)),
+        }
+        sides = *limits(rows), *limits(columns)
+        launch(_middles, (cdiv(found, size),), *arguments, *sides, ARC=maps.arc, BN=size, **constants)
+        return out
+
+
 def backproject(maps: Maps, values: Tensor, storage: torch.dtype, factor: Tensor | None) -> Tensor:
     """Sum, over the views, what voxels read: (batch, z, y, x)."""
     out = values.new_empty(len(values), *maps.grid_shape)
-    upright, sizes = _cut(maps, values.dtype)
-    blocks = [cdiv(n, size) for n, size in zip(maps.grid_shape, sizes, strict=True)]
-    count, places = blocks[0] * blocks[1] * blocks[2], maps.detector_shape[0 if upright else 1]
-    lines = maps.detector_shape[1 if upright else 0] + 2 * FRONT
-    size = max(torch.finfo(storage).bits // 8 * lines * pitch(places), 7 * values.element_size() * count)
+    cut = Cut.of(maps, 32 if values.dtype == torch.float64 else 128)  # float64 takes more registers
+    size = cut.bytes_per_view(maps, storage, values.dtype)
     for item, volume in zip(values, out, strict=True):
         for views in chunks(len(maps.matrices), size):
-            images = item[views].transpose(1, 2) if upright else item[views]
-            _launch(maps, views, framed(images, storage, factor), volume, blocks)
+            images = item[views].transpose(1, 2) if cut.upright else item[views]
+            _launch(maps, cut, views, framed(images, storage, factor), volume)
     return out
 
 
-def _cut(maps: Maps, dtype: torch.dtype) -> tuple[bool, tuple[int, int, int]]:
-    """Tell whether lanes run along z, and the size of a block; float64 fills the registers with shorter ones."""
-    z, _, x = maps.grid_shape
-    upright = z >= _UPRIGHT_FROM
-    length = min(32 if dtype == torch.float64 else 128, max(32, triton.next_power_of_2(z if upright else x)))
-    return upright, (length, 1, _ACROSS) if upright else (1, _ACROSS, length)
-
-
-def _launch(
-    maps: Maps, views: slice, frames: Tensor, volume: Tensor, blocks: list[int], *, wide: bool = INTERPRETED
-) -> None:
+def _launch(maps: Maps, cut: Cut, views: slice, frames: Tensor, volume: Tensor, *, wide: bool = INTERPRETED) -> None:
     """Add some views to a volume, which the first of them fill."""
-    (nz, ny, nx), (rows, columns) = maps.grid_shape, maps.detector_shape
-    upright, (bz, by, bx) = _cut(maps, volume.dtype)
-    half = (min(nz, bz) // 2, 0, _ACROSS // 2) if upright else (0, _ACROSS // 2, min(nx, bx) // 2)
-    sides = *limits(rows), *limits(columns)
-    exact = table(maps, volume.device, torch.float64)[views]
-    entries = volume.new_empty(len(exact), blocks[0] * blocks[1] * blocks[2], 7)
-    count, size = entries.numel() // 7, 1024 if wide else 128
-    middles = (exact, entries, count, *blocks, (nz - 1) / 2, (ny - 1) / 2, (nx - 1) / 2, *sides)
-    sizes = {"BZ": bz, "BY": by, "BX": bx, "HALF_Z": half[0], "HALF_Y": half[1], "HALF_X": half[2]}
-    launch(_middles, (cdiv(count, size),), *middles, ARC=maps.arc, BN=size, **sizes)
-    numbers = table(maps, volume.device, volume.dtype)[views]
+    rows, columns = maps.detector_shape
+    numbers, entries = table(maps, volume.device, volume.dtype)[views], cut.middles(maps, views, volume)
     arguments = (
-        *(frames, numbers, entries, volume, len(exact), frames[0].numel(), nz, ny, nx),
-        *(*sides, rows // 2 + FRONT, columns // 2 + FRONT),
+        *(frames, numbers, entries, volume, len(numbers), frames[0].numel(), *maps.grid_shape),
+        *(*limits(rows), *limits(columns), rows // 2 + FRONT, columns // 2 + FRONT),
     )
-    constants = {"PITCH": frames.shape[2], "UPRIGHT": upright, "ARC": maps.arc, "ADD": views.start > 0}
-    constants |= {"LENGTH": bz if upright else bx, "HALF": half[0 if upright else 2]}
+    constants = {"PITCH": frames.shape[2], "ARC": maps.arc, "ADD": views.start > 0, **cut.constants}
     if wide:
         bn = triton.next_power_of_2(min(volume.numel(), 4096))
         launch(_blocks_wide, (cdiv(volume.numel(), bn),), *arguments, BN=bn, **constants)
         return
-    launch(_blocks, (blocks[0] * blocks[1] * blocks[2],), *arguments, warps=1, **constants)
+    launch(_blocks, (cut.count,), *arguments, warps=1, **constants)

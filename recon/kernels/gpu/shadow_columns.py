@@ -10,7 +10,7 @@ from recon.kernels.gpu.shadow_places import shadow, split, within
 from recon.kernels.gpu.shadow_tables import FRONT, limits
 from recon.kernels.maps import Maps
 
-ENTRY = 4  # numbers per view, y and x
+ENTRY = 5  # numbers per view, y and x
 _ENTRY: tl.constexpr = tl.constexpr(ENTRY)
 _WIDTH: tl.constexpr = tl.constexpr(16)
 
@@ -20,7 +20,7 @@ def _columns_of(
     numbers, out, count, ny, nx, my, mx, left, right, column0,
     ARC: tl.constexpr, UPRIGHT: tl.constexpr, BN: tl.constexpr,
 ):  # fmt: skip
-    """Fill out (view, y, x, 4); see `columns_of`."""
+    """Fill out (view, y, x, 5); see `columns_of`."""
     n = tl.program_id(0).to(tl.int64) * BN + tl.arange(0, BN)
     mask = n < count
     entry = numbers + tl.where(mask, n // (ny * nx), 0) * _WIDTH
@@ -32,17 +32,19 @@ def _columns_of(
     tl.store(out + 1, share.to(tl.float32), mask=mask)
     if UPRIGHT:
         nearness *= tl.load(entry)
-    tl.store(out + 2, nearness.to(tl.float32), mask=mask)
-    tl.store(out + 3, row.to(tl.float32), mask=mask)
+    rounded = nearness.to(tl.float32)
+    tl.store(out + 2, rounded, mask=mask)
+    tl.store(out + 3, (nearness - rounded.to(tl.float64)).to(tl.float32), mask=mask)
+    tl.store(out + 4, row.to(tl.float32), mask=mask)
 
 
 def columns_of(maps: Maps, numbers: Tensor, *, upright: bool) -> Tensor:
-    """Return (view, y · x, 4): framed column, share of the next one, 1 / w or rows per voxel if upright, row of z = 0.
+    """Return (view, y · x, 5): framed column, share of the next, 1 / w or rows per voxel, last digits, row of z = 0.
 
     Args:
         maps: where voxels fall on the detector.
         numbers: their table in float64, for some of the views.
-        upright: whether columns of voxels rise along columns of the detector.
+        upright: whether columns of voxels rise along columns of the detector, whose rows are then counted.
     """
     _, ny, nx = maps.grid_shape
     columns = maps.detector_shape[1]

@@ -18,19 +18,19 @@ _ENTRY: tl.constexpr = tl.constexpr(ENTRY)
 def _add_column(total, lines, entry, z, height, low, high, PITCH: tl.constexpr):
     """Add one view to columns of voxels, of which `entry` points at numbers or at tensors across z.
 
-    The share is what the multiplication leaves over a whole number, exactly, so that its error does not grow with
-    the number of rows.
+    The share is what the multiplication leaves over a whole number, exactly, with the digits that `slope` lacks: its
+    error does not grow with the number of rows.
     """
     j = tl.load(entry).to(tl.int32, bitcast=True)
     share = tl.load(entry + 1)
-    slope = tl.load(entry + 2)
-    start = tl.load(entry + 3)
+    slope, rest = tl.load(entry + 2), tl.load(entry + 3)
+    start = tl.load(entry + 4)
     weight = slope * height
     weight *= weight
     after = weight * share
     before = weight - after
     i, whole = rounded(within(tl.fma(z, slope, start), low, high))
-    f = tl.fma(z, slope, -whole) + (start + 0.5)
+    f = tl.fma(z, slope, -whole) + tl.fma(z, rest, start + 0.5)
     at = lines + ((j * PITCH - RAISED) + i)
     first = before * tl.load(at).to(tl.float32) + after * tl.load(at + PITCH).to(tl.float32)
     second = before * tl.load(at + 1).to(tl.float32) + after * tl.load(at + (PITCH + 1)).to(tl.float32)
