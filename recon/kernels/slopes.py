@@ -16,10 +16,10 @@ def chain(lines: Lines, views: slice, sums: Tensor) -> Tensor:
         lines: the rays.
         views: the views that `sums` belong to.
         sums: per ray (view, row, column, 5), times the ray's projection value and summed over the batch: S, Gp, Hp,
-            Gq, Hq of DERIVATIONS.md, section 6, with the length between planes left out. On any device.
+            Gq, Hq of DERIVATIONS.md, section 9, with the length between planes left out. On any device.
 
     Source:
-        DERIVATIONS.md, eq. 20 to 23.
+        DERIVATIONS.md, eq. 19 to 22.
     """
     origin, direction = rays(lines, views, sums.device)
     by_origin, by_direction = _by_ray(lines, origin, direction, sums.double())
@@ -55,7 +55,7 @@ def rays(lines: Lines, views: slice, device: torch.device) -> tuple[Tensor, Tens
 
 
 def _by_ray(lines: Lines, origin: Tensor, direction: Tensor, sums: Tensor) -> tuple[Tensor, Tensor]:
-    """Differentiate by the point on, and the direction of, each ray (DERIVATIONS.md, eq. 21 and 22)."""
+    """Differentiate by the point on, and the direction of, each ray (DERIVATIONS.md, eq. 20 and 21)."""
     main = main_axis(direction)[..., None]
     p, q = (torch.tensor(axes, device=main.device)[main] for axes in zip(*_OTHERS, strict=True))
     spacing = torch.tensor(lines.spacing, dtype=torch.float64, device=main.device)

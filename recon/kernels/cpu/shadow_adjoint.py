@@ -1,7 +1,7 @@
 """The transpose of voxel-driven backprojection, and its derivative by the maps, for gradients of FBP and FDK.
 
 Both visit voxels as `recon.kernels.cpu.shadow` does. A job owns views, to which its voxels add: a pixel sums the same
-numbers in the same order whatever the number of threads. See DERIVATIONS.md, section 7.
+numbers in the same order whatever the number of threads. See DERIVATIONS.md, section 10.
 """
 
 import math

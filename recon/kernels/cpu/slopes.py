@@ -1,6 +1,6 @@
 """Derivatives of Joseph's projector by the rays: the walk of `joseph`, with the slopes of each sample.
 
-Jobs own detector rows, as in the forward projection. A ray gives the five sums of DERIVATIONS.md, eq. 20, whose
+Jobs own detector rows, as in the forward projection. A ray gives the five sums of DERIVATIONS.md, eq. 19, whose
 derivatives by the vectors of a view `recon.kernels.slopes` works out.
 """
 

@@ -1,6 +1,6 @@
 """Joseph's projector for cone beams whose detector rows are parallel to z, forward and exact adjoint.
 
-Equal to `recon.kernels.reference` to rounding in float32 (DERIVATIONS.md, sections 5 and 6). Rays along y and along x
+Equal to `recon.kernels.reference` to rounding in float32 (DERIVATIONS.md, sections 5 and 7). Rays along y and along x
 are two launches of the same kernel, on volumes (line, voxel of the line, z) and projections (view, column, row).
 """
 

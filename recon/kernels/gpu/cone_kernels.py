@@ -1,4 +1,4 @@
-"""Triton kernels for cone beams whose detector rows are parallel to z (DERIVATIONS.md, section 6).
+"""Triton kernels for cone beams whose detector rows are parallel to z (DERIVATIONS.md, section 7).
 
 What the rows of a detector column share is arithmetic on single numbers, done in every thread and spread over the
 rows or voxels it holds. Tensors run along z or along the rows and nowhere else, so that each load of a warp is one

@@ -103,7 +103,7 @@ def _leaps(table: Tensor, begin: Tensor, end: Tensor) -> tuple[float, float]:
 
 
 def _window(low: float) -> int:
-    """Return how many rows can reach a voxel: those in an open interval of two voxels (DERIVATIONS.md, section 6)."""
+    """Return how many rows can reach a voxel: those in an open interval of two voxels (DERIVATIONS.md, section 7)."""
     return max(2, math.ceil(2 / low - 1e-6))
 
 
@@ -166,7 +166,7 @@ def _shadows(lines: Lines, bow: float, *, upwards: bool) -> Tensor:
     """Return (view, 7): numerator and denominator, each (constant, per k, per i), and a bound on what rounding does.
 
     Places count from the middle of the grid; the quotient is the column counted from the detector's middle, on an arc
-    its tangent (DERIVATIONS.md, eq. 13).
+    its tangent (DERIVATIONS.md, eq. 12).
     """
     _, y, x = lines.grid_shape
     to = (lines.centre - lines.source)[:, 1:]

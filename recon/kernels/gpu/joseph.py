@@ -289,7 +289,7 @@ def touched(at, value_at, height_z, height_y, height_x, z, y, x, PITCH: tl.const
 def touched_from_afar(at, value_at, scale, from_p, from_q, PITCH: tl.constexpr, AT_ONCE: tl.constexpr):
     """Do the same for rays of one main axis that meet in one point, or nowhere: their slopes follow from places.
 
-    A ray crosses the plane of a voxel at place · scale + from, counted from the voxel (DERIVATIONS.md, eq. 26).
+    A ray crosses the plane of a voxel at place · scale + from, counted from the voxel (DERIVATIONS.md, eq. 18).
     """
     total = tl.zeros(scale.shape, at.dtype.element_ty)
     for i in tl.static_range(AT_ONCE):

@@ -1,4 +1,4 @@
-"""The derivative of voxel-driven backprojection by the maps: see DERIVATIONS.md, section 7.
+"""The derivative of voxel-driven backprojection by the maps: see DERIVATIONS.md, section 10.
 
 A program owns a view and some blocks of voxels. Its sums are written, and added up in float64: results repeat.
 """

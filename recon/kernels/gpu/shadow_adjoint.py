@@ -1,6 +1,6 @@
 """The transpose of backprojection: every pixel gathers from the voxels around its ray, plane by plane.
 
-See DERIVATIONS.md, section 7. Rays are worked out in float64, and only distances from them in the volume's type.
+See DERIVATIONS.md, section 10. Rays are worked out in float64, and only distances from them in the volume's type.
 """
 
 from dataclasses import dataclass

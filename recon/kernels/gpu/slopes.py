@@ -56,7 +56,7 @@ def _sums(
     item_stride, stride_z, stride_y, stride_x,
     AXIS: tl.constexpr, PITCH: tl.constexpr, FAR: tl.constexpr, ACROSS: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
-    """Fill sums (view, row, column, 5) with the S, Gp, Hp, Gq, Hq of DERIVATIONS.md, eq. 20."""
+    """Fill sums (view, row, column, 5) with the S, Gp, Hp, Gq, Hq of DERIVATIONS.md, eq. 19."""
     lane = tl.arange(0, LANES)
     group = tl.program_id(0) * (LANES // ACROSS) + lane // ACROSS
     row = tl.program_id(1) * ACROSS + lane % ACROSS

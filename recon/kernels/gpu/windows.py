@@ -1,7 +1,7 @@
 """Which pixels can hold a ray that touches a voxel: a bound for any orbit, from a map per view.
 
 The bound only chooses candidates, whose weights come from the table of rays; it must miss none (DERIVATIONS.md,
-section 7). Where there is none, near the plane of the source say, it is the whole detector.
+section 8). Where there is none, near the plane of the source say, it is the whole detector.
 """
 
 import math
@@ -63,7 +63,7 @@ def _at_once(depth: Tensor, by_row: Tensor) -> int:
 def _bundle(lines: Lines) -> Tensor:
     """Return per view the main axis, 3 if rays have none in common, and what places tell of slopes: (view, 5).
 
-    With D from the source to the middle plane, A + B dk = A (1 + dk / D) - S dk / D (DERIVATIONS.md, eq. 26);
+    With D from the source to the middle plane, A + B dk = A (1 + dk / D) - S dk / D (DERIVATIONS.md, eq. 18);
     parallel rays share B. A source between the first and the last plane leaves places without slopes: also 3.
     """
     main = _common_axis(lines)
