@@ -1,5 +1,6 @@
-"""The examples of the README run as they stand, in the order of the page, in one empty folder.
+"""The examples of the README and of the pages in docs run as they stand, in order, each page in an empty folder.
 
+Each block of the README stands alone; those of another page go on where the one before has ended.
 A block that cannot run here says why in a comment just before it: `<!-- not run: needs a scanner -->`.
 """
 
@@ -14,6 +15,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
+PAGES = sorted((ROOT / "docs").glob("*.md"))
 
 BLOCK = re.compile(
     r"(?:^<!-- not run: (?P<reason>.+?) -->\n\n?)?^```(?P<language>python|bash)\n(?P<code>.*?)^```$",
@@ -46,6 +48,25 @@ BLOCKS = blocks(TEXT)
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("readme")
+
+
+@pytest.fixture(scope="module")
+def names() -> dict[Path, dict[str, object]]:
+    """What the blocks of a page have defined so far."""
+    return {page: {"__name__": "__main__"} for page in PAGES}
+
+
+FURTHER = [
+    pytest.param(page, *block.values[1:], id=f"{page.stem}-{block.id}", marks=block.marks)
+    for page in PAGES
+    for block in blocks(page.read_text(encoding="utf-8"))
+]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:torch")
+@pytest.mark.parametrize(("page", "code", "line"), FURTHER)
+def test_block_of_a_page_runs(page: Path, code: str, line: int, names: dict[Path, dict[str, object]]) -> None:
+    exec(compile("\n" * (line - 1) + code, str(page), "exec"), names[page])
 
 
 def test_readme_shows_python_and_the_command() -> None:

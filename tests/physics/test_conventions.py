@@ -7,7 +7,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from recon.geometry import ConeBeam, Detector, FreeBeam, ParallelBeam, ScanGeometry, rotation_matrices
+from recon.geometry import (
+    ConeBeam,
+    Detector,
+    FreeBeam,
+    ParallelBeam,
+    ScanGeometry,
+    aligned_rays,
+    rotation_matrices,
+)
 from recon.grid import VolumeGrid
 from recon.kernels.lines import lines
 from recon.kernels.reference import view_rays
@@ -283,6 +291,36 @@ def test_a_moved_volume_equals_an_inversely_moved_scanner(kind: str) -> None:
         expected = line_integrals(moved, geometry[view])[0]
         # 0.0044 measured; with a sign wrong 0.37, with the shift before the turn 0.076.
         close(found[view], expected, 0.006)
+
+
+def aligned(geometry: ScanGeometry, *alignment: float) -> Tensor:
+    """Return the detector's centre, v step and u step per view."""
+    rays = aligned_rays(geometry.rays(), torch.tensor([alignment], dtype=torch.float64).expand(len(geometry), 6))
+    assert torch.equal(rays[:, 0], geometry.rays()[:, 0])
+    return rays[:, 1:]
+
+
+@pytest.mark.parametrize("geometry", [PARALLEL, CONE], ids=["parallel", "cone"])
+def test_an_alignment_shifts_along_the_axes_of_the_detector(geometry: ScanGeometry) -> None:
+    grid = VolumeGrid(shape=(5, 7, 7), spacing=1.7)
+    volume = torch.rand(grid.shape, generator=generator(0), dtype=torch.float64)
+    shift = torch.tensor([2.0, 1.5, 0, 0, 0, 0])  # one row and one column
+    moved = Projector(grid=grid, geometry=geometry, alignment=shift) @ volume
+    close(moved[:, :-1, :-1], project(volume, grid, geometry)[:, 1:, 1:])
+
+
+def test_an_alignment_along_the_normal_takes_the_detector_away_from_the_source() -> None:
+    close(aligned(CONE, 0, 0, 7.0, 0, 0, 0), replace(CONE, source_to_detector=807).rays()[:, 1:])
+
+
+@pytest.mark.parametrize("geometry", [PARALLEL, CONE], ids=["parallel", "cone"])
+def test_an_alignment_turns_about_the_centre_of_the_shifted_detector(geometry: ScanGeometry) -> None:
+    _, centre, v, u = geometry.rays().unbind(1)
+    away = (CONE.rays()[:, 1] - CONE.rays()[:, 0]) / 800
+    middle = centre + 5.0 * away
+    for axis, (rows, columns) in enumerate(((v, 1.5 * away), (-2.0 * away, u), (2.0 / 1.5 * u, -1.5 / 2.0 * v))):
+        turn = [math.pi / 2 * (axis == other) for other in range(3)]
+        close(aligned(geometry, 0, 0, 5.0, *turn), torch.stack([middle, rows, columns], dim=1))
 
 
 def test_motion_that_turns_with_the_scanner_is_another_view() -> None:
