@@ -1,0 +1,292 @@
+"""How many instructions every Triton kernel takes for an update, and whether any spills: compiled, not run.
+
+    python benchmarks/instructions.py [--write] [--only NAME ...]
+
+Calls what the operators call, with empty tensors as large as those of W1 to W4, records what would be launched on an
+H200 and compiles each of it (assembly.py). Needs Triton for Linux, no GPU. Without --write the figures are compared
+with those in instructions.json: a kernel that spills, needs more than 5 % more instructions for an update than written
+there or more than the ceiling of its case, or stands not there at all, ends the script with 1. Another version of
+Triton compiles otherwise: then only spills and ceilings are compared. Every kernel is compiled for gfx942, too.
+
+An update is a voxel of a view in backprojection and a line of voxels crossed by a ray in projection. The limit is that
+of the issue slots: 132 processors × 128 lanes × 1.98 GHz over the instructions of an update.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import assembly
+from assembly import Launch
+
+TABLE = Path(__file__).parent / "instructions.json"
+SLOTS = 132 * 128 * 1.98  # lane-instructions an H200 issues, 1e9 a second
+SLACK = 1.05
+HEAD = (
+    "case",
+    "kernel",
+    "registers",
+    "spilled B",
+    "shared B",
+    "loop",
+    "updates",
+    "per update",
+    "ceiling",
+    "GUPS at most",
+    "gfx942",
+)
+
+Constants = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """How many updates the hot loop of a kernel does in a trip, for all threads of a program together."""
+
+    updates: Callable[[Constants], float]
+    trips: float | None = None  # see assembly.length
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A call of the product, and the most instructions for an update that its kernel may take."""
+
+    name: str
+    call: Callable[[], object]
+    ceiling: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What one kernel of a case compiles to; numbers of updates are None for kernels that only prepare."""
+
+    case: str
+    kernel: str
+    registers: int
+    stack: int
+    shared: int
+    loop: float
+    updates: float | None = None
+    per_update: float | None = None
+    ceiling: float | None = None
+    gfx942: str = "compiled"
+
+    @property
+    def key(self) -> str:
+        return f"{self.case}: {self.kernel}"
+
+
+# Updates of a trip by the name of the kernel. What is not named here is compiled and compared, but has no updates.
+RULES: dict[str, Rule] = {}
+
+
+def cases() -> Iterator[Case]:
+    """Yield every product function at the sizes of W1 to W4; with few views, since tables are made for each."""
+    import torch
+    from cases import workloads
+
+    from recon.kernels import gpu
+    from recon.kernels.lines import lines
+    from recon.kernels.maps import maps
+
+    work = workloads(quick=False)
+    fan, cone, parallel = work["W1"].geometry[::15], work["W3"].geometry[::9], work["W4"].geometry[::15]
+    flat, box = work["W1"].grid, work["W3"].grid
+    in_plane, in_space = lines(fan, flat), lines(cone, box)
+    tilted = lines(*_tilted(cone, box))
+
+    def project(rays: Any, batch: int = 1, **precision: str) -> Callable[[], object]:
+        return lambda: gpu.forward(rays, torch.empty(batch, *rays.grid_shape), **precision)
+
+    def spread(rays: Any, batch: int = 1, **precision: str) -> Callable[[], object]:
+        return lambda: gpu.adjoint(rays, torch.empty(batch, *rays.shape), **precision)
+
+    yield Case(name="W1 forward", call=project(in_plane), ceiling=110)
+    yield Case(name="W1 adjoint", call=spread(in_plane), ceiling=171)
+    for slices in (32, 128):
+        stack = f"W2 of {slices} slices"
+        yield Case(name=f"{stack}, forward", call=project(in_plane, slices), ceiling=9.5)
+        for precision, ceiling in (("single", 17.5), ("tf32", 11.0), ("half", 10.0)):
+            call = spread(in_plane, slices, precision=precision)
+            yield Case(name=f"{stack}, adjoint, {precision}", call=call, ceiling=ceiling)
+    yield Case(name="W3 forward", call=project(in_space), ceiling=45)
+    yield Case(name="W3 adjoint", call=spread(in_space), ceiling=63)
+    yield Case(name="W3 tilted, forward", call=project(tilted))
+    yield Case(name="W3 tilted, adjoint", call=spread(tilted), ceiling=201)
+    shadows = maps(cone, box, unit=cone.source_to_axis)
+    arc = _arc(cone)
+    on_arc, slice_shadows = maps(arc, box, unit=arc.source_to_axis), maps(parallel, flat, unit=1.0)
+    fan_shadows = maps(fan, flat, unit=fan.source_to_axis)
+
+    def read(places: Any, batch: int = 1, **precision: str) -> Callable[[], object]:
+        shape = len(places.matrices), *places.detector_shape
+        return lambda: gpu.backproject(places, torch.empty(batch, *shape), **precision)
+
+    yield Case(name="W3 FDK", call=read(shadows), ceiling=28)
+    yield Case(name="W3 FDK, half", call=read(shadows, precision="half"), ceiling=33)
+    yield Case(name="W3 FDK, arc", call=read(on_arc))
+    yield Case(name="W4 FBP", call=read(slice_shadows))
+    yield Case(name="W4 FBP of 32 slices", call=read(slice_shadows, 32))
+    yield Case(name="W1 FBP", call=read(fan_shadows))
+    volume, values = torch.empty(1, *box.shape), torch.empty(1, *cone.shape)
+    yield Case(name="W3 transposed FDK", call=lambda: gpu.backproject_adjoint(shadows, volume))
+    yield Case(name="W3 gradient to rays", call=lambda: gpu.ray_gradient(in_space, volume, values))
+    yield Case(name="W3 gradient to maps", call=lambda: gpu.map_gradient(shadows, values, volume))
+
+
+def _tilted(cone: Any, box: Any) -> tuple[Any, Any]:
+    """Turn the detector by a hundredth of a radian out of the axis."""
+    import torch
+
+    from recon.geometry import FreeBeam, rotation_matrices
+
+    rays = cone.rays()
+    rays[:, 2:] = rays[:, 2:] @ rotation_matrices(torch.full((1, 3), 0.01, dtype=torch.float64))
+    return FreeBeam(vectors=rays.tolist(), detector=cone.detector), box
+
+
+def _arc(cone: Any) -> Any:
+    return replace(cone, detector=replace(cone.detector, curve="arc"))
+
+
+def recorded(call: Callable[[], object]) -> list[Launch]:
+    """Return what a call would launch, each specialisation once."""
+    from recon.kernels.gpu import launch
+
+    found: dict[str, Launch] = {}
+
+    def note(kernel: Any, grid: tuple[int, ...], arguments: tuple[Any, ...], constants: dict[str, Any]) -> None:
+        one = Launch(kernel=kernel, arguments=arguments, constants=constants)
+        found.setdefault(assembly.key(one), one)
+
+    launch.record = note
+    try:
+        call()
+    finally:
+        launch.record = None
+    return list(found.values())
+
+
+def rows(case: Case) -> Iterator[Row]:
+    """Compile what a case launches; specialisations of one kernel are numbered."""
+    counts: dict[str, int] = {}
+    for one in recorded(case.call):
+        counts[one.name] = counts.get(one.name, 0) + 1
+        number = f" ({counts[one.name]})" if counts[one.name] > 1 else ""
+        yield measured(case, one.name + number, one)
+
+
+def measured(case: Case, name: str, one: Launch) -> Row:
+    """Compile a launch for both machines."""
+    found, rule = assembly.compiled(one), RULES.get(one.name)
+    loop = assembly.length(found, rule.trips if rule else None)
+    row = Row(case=case.name, kernel=name, registers=found.registers, stack=found.stack, shared=found.shared, loop=loop)
+    if rule is not None:
+        threads = 32 * one.constants["num_warps"]
+        updates = rule.updates({**_numbers(one), **one.constants}) / threads
+        row = replace(row, updates=updates, per_update=round(loop / updates, 2), ceiling=case.ceiling)
+    try:
+        assembly.build(one, assembly.AMD)
+    except Exception as reason:
+        row = replace(row, gfx942=f"failed: {' '.join(str(reason).split())[:80] or type(reason).__name__}")
+    return row
+
+
+def _numbers(one: Launch) -> dict[str, Any]:
+    """Return the constants of a launch that were passed by position."""
+    return dict(zip(one.kernel.arg_names, one.arguments, strict=False))
+
+
+def complaints(found: Sequence[Row], table: Mapping[str, Any], version: str) -> list[str]:
+    """Name every kernel that spills, is over its ceiling, or is slower than the table or missing from it."""
+    texts = [f"{row.key}: spills {row.stack} bytes" for row in found if row.stack]
+    texts += [
+        f"{row.key}: {row.per_update:.1f} instructions for an update, the ceiling is {row.ceiling:g}"
+        for row in found
+        if row.per_update is not None and row.ceiling is not None and row.per_update > row.ceiling
+    ]
+    if version != table["triton"]:
+        return texts
+    known = table["rows"]
+    return texts + [text for row in found for text in _compared(row, known.get(row.key))]
+
+
+def _compared(row: Row, before: Mapping[str, Any] | None) -> Iterator[str]:
+    if before is None:
+        yield f"{row.key}: not in {TABLE.name}; run benchmarks/instructions.py --write"
+        return
+    measure = "loop" if row.per_update is None or before["per_update"] is None else "per_update"
+    now, then = getattr(row, measure), before[measure]
+    if now > SLACK * then:
+        yield f"{row.key}: {now:g} instructions in {'a trip' if measure == 'loop' else 'an update'}, {then:g} before"
+    if row.gfx942 != "compiled" and before["gfx942"] == "compiled":
+        yield f"{row.key}: gfx942 {row.gfx942}"
+
+
+def line(row: Row) -> str:
+    """Write a row as a line of Markdown."""
+    most = "" if row.per_update is None else f"{SLOTS / row.per_update:.0f}"
+    numbers = (row.registers, row.stack, row.shared, row.loop, row.updates, row.per_update, row.ceiling)
+    cells = (row.case, row.kernel, *("" if n is None else f"{n:g}" for n in numbers), most, row.gfx942)
+    return "| " + " | ".join(cells) + " |"
+
+
+def measure(only: Sequence[str]) -> tuple[list[Row], list[str]]:
+    """Measure all cases, or those with some words in their names; also return which have no kernel yet."""
+    from recon.errors import ResourceError
+
+    found: list[Row] = []
+    missing = []
+    print("| " + " | ".join(HEAD) + " |\n" + "| " + " | ".join("---" for _ in HEAD) + " |")
+    for case in cases():
+        if only and not any(word in case.name for word in only):
+            continue
+        try:
+            for row in rows(case):
+                found.append(row)
+                print(line(row), flush=True)
+        except ResourceError as reason:
+            missing.append(f"{case.name}: {reason}")
+    return found, missing
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Instructions of every Triton kernel for an update, without a GPU.")
+    parser.add_argument("--write", action="store_true", help=f"write {TABLE.name} instead of comparing with it")
+    parser.add_argument("--only", nargs="*", default=[], metavar="WORDS", help="cases whose names hold any of these")
+    return parser.parse_args()
+
+
+def main() -> int:
+    arguments = parse()
+    os.environ["TRITON_INTERPRET"] = "0"  # before Triton is loaded
+    if assembly.tools() is None:
+        print("not measured: this Triton has no ptxas, cuobjdump and nvdisasm (it has them on Linux)", file=sys.stderr)
+        return 2
+    import triton
+
+    found, missing = measure(arguments.only)
+    print("\n".join(missing))
+    if arguments.write:
+        from table import write
+
+        record = {"triton": triton.__version__, "rows": {row.key: asdict(row) for row in found}}
+        write(TABLE, json.dumps(record, indent=1) + "\n")
+        return 0
+    table = json.loads(TABLE.read_text())
+    texts = complaints(found, table, triton.__version__)
+    if not arguments.only:
+        texts += [f"{key}: no longer launched" for key in table["rows"] if key not in {row.key for row in found}]
+    if triton.__version__ != table["triton"]:
+        print(f"Triton {triton.__version__}, the table is of {table['triton']}: only spills and ceilings are compared")
+    print("\n".join(texts) or "no kernel spills or takes more instructions than before")
+    return int(bool(texts))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
