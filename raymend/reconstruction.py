@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from recon.io.slabs import SUFFIXES, SlabWriter
 from recon.iterative import Solution, cgls, os_sart, pwls, sirt
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 Progress = Callable[[int, int, Mapping[str, float]], None]
@@ -25,6 +27,7 @@ ANALYTIC: dict[str, Callable[..., "Tensor"]] = {"fbp": fbp, "fdk": fdk}
 ITERATIVE: dict[str, Callable[..., Solution]] = {"cgls": cgls, "sirt": sirt, "os-sart": os_sart, "pwls": pwls}
 METHODS = (*ANALYTIC, *ITERATIVE)
 ITERATIONS = {"cgls": 20, "sirt": 100, "os-sart": 10, "pwls": 15}
+_VOLUMES, _SINOGRAMS = 10, 5  # that an iteration holds at most, its temporaries included
 UNUSED = {
     "analytic": ("iterations", "state", "resume"),
     "iterative": ("window", "cutoff", "padding", "limited_angle"),
@@ -133,6 +136,16 @@ def run(
     return solution.image, solution
 
 
+def on_one_device(scan: Scan, grid: VolumeGrid, settings: Settings, device: str) -> bool:
+    """Tell whether a GPU has room for an iterative reconstruction as a whole; fbp and fdk need no more than blocks."""
+    import torch
+
+    if settings.method in ANALYTIC:
+        return False
+    needed = scan.dtype.itemsize * (_VOLUMES * math.prod(grid.shape) + _SINOGRAMS * math.prod(scan.geometry.shape))
+    return needed < memory.device_memory(torch.device(device))
+
+
 def in_slabs(scan: Scan, grid: VolumeGrid, settings: Settings, output: Path) -> Recipe | None:
     """Return the recipe of a volume to be written slab by slab, or None where it is made in one piece."""
     if settings.method not in ANALYTIC or not output.name.lower().endswith(SUFFIXES):
@@ -147,14 +160,16 @@ def run_in_slabs(
 ) -> None:
     """Reconstruct and write the slabs that are not finished yet."""
     slabs = recipe.slabs()
-    for number, slices in enumerate(slabs):
-        if slices in out.finished:
-            continue
 
-        def tell(done: int, steps: int, number: int = number) -> None:
+    def work(number: int, device: "torch.device | None") -> "Tensor":
+        def tell(done: int, steps: int) -> None:
             progress(number * steps + done, len(slabs) * steps, {})
 
-        out.write(slices.start, convert(recipe.slab(scan, slices, progress=tell)))
+        return recipe.slab(scan, slabs[number], progress=tell, device=device)
+
+    missing = [number for number, slices in enumerate(slabs) if slices not in out.finished]
+    for number, slab in memory.in_turn(missing, work):
+        out.write(slabs[number].start, convert(slab.cpu()))
 
 
 def job_of(scan: Scan, settings: Settings, water: float | None) -> dict[str, str]:

@@ -68,6 +68,16 @@ def choice(name: str, value: str, allowed: Sequence[str], *, error: type[CTError
     return value
 
 
+def together(name: str, value: Tensor, other: str, reference: Tensor) -> Tensor:
+    """Return a tensor on the device of another one, or say which two they are on."""
+    if value.device != reference.device:
+        raise ConfigError(
+            f"{name}: expected a tensor on {reference.device} like {other}, got one on {value.device}; move one with "
+            ".to(device)"
+        )
+    return value
+
+
 def floating(name: str, value: Tensor) -> Tensor:
     """Return a float32 or float64 tensor, or say how to convert."""
     if not isinstance(value, Tensor):

@@ -15,16 +15,20 @@ import re
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from recon import checks
 from recon.errors import ConfigError, ResourceError
+
+Item = TypeVar("Item")
 
 _UNITS = {"": 1, "b": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40}
 _UNITS |= {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
@@ -47,12 +51,14 @@ class Budget:
         scratch: the folder of scratch files.
         reserved: bytes kept for the temporary arrays of one block; it only grows.
         block: bytes for those, to go on with a run of another budget; None chooses them.
+        devices: where blocks of tensors on the CPU are worked on in turn; none for the CPU itself.
     """
 
     limit: int | None = None
     scratch: Path | None = None
     reserved: int = 0
     block: int | None = None
+    devices: tuple[torch.device, ...] = ()
 
     @property
     def work(self) -> int:
@@ -82,18 +88,26 @@ def current() -> Budget:
 
 
 @contextlib.contextmanager
-def limit(size: "int | str | None" = None, *, scratch: "str | os.PathLike[str] | None" = None) -> Iterator[Budget]:
+def limit(
+    size: "int | str | None" = None,
+    *,
+    scratch: "str | os.PathLike[str] | None" = None,
+    devices: "Sequence[torch.device | str]" = (),
+) -> Iterator[Budget]:
     """Keep the process within a budget of memory: what does not fit goes to scratch files, block by block.
 
     Results are equal to those without a budget to rounding, and equal bit by bit for equal budgets. The budget holds
-    for what the block itself runs; a thread that is started inside it has none.
+    for what the block itself runs; a thread that is started inside it has none. Tensors on a GPU stay there, and are
+    worked on in blocks of the same size.
 
     Args:
         size: bytes, or text such as "6GiB", for the whole process, at most what is free; None for two thirds of that.
         scratch: a folder with room for what does not fit; the system's folder for temporary files by default.
+        devices: GPUs, such as ("cuda:0", "cuda:1"), to which blocks of volumes and projections on the CPU are sent in
+            turn, and from which results come back: for data larger than a GPU's memory, and for several GPUs.
 
     Raises:
-        ConfigError: a size that cannot be read, or a scratch folder that is none.
+        ConfigError: a size that cannot be read, a scratch folder that is none, or a device that is not there.
         ResourceError: a size too small for the libraries and one small block.
     """
     least = max(_LIBRARIES, resident()) + 2 * _WORK[0]
@@ -107,11 +121,22 @@ def limit(size: "int | str | None" = None, *, scratch: "str | os.PathLike[str] |
             f"memory: {in_words(room)} is too small, as the libraries and one block take {in_words(least)}; "
             f"allow {in_words(_rounded(least))} or more"
         )
-    token = _current.set(Budget(limit=room, scratch=folder))
+    token = _current.set(Budget(limit=room, scratch=folder, devices=tuple(map(_device, devices))))
     try:
         yield _current.get()
     finally:
         _current.reset(token)
+
+
+def _device(name: "torch.device | str") -> torch.device:
+    """Return a device that is there."""
+    try:
+        device = torch.device(name)
+    except (RuntimeError, TypeError):
+        raise ConfigError(f"devices: expected names such as cuda:0, got {name!r}") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"devices: expected one of {torch.cuda.device_count()} GPUs, got {name}")
+    return device
 
 
 def parse_size(size: "int | str") -> int:
@@ -210,6 +235,44 @@ def resident() -> int:
         return 0
 
 
+@contextlib.contextmanager
+def on_device(what: str, device: torch.device) -> Iterator[None]:
+    """Say what to do where a GPU runs out of memory.
+
+    Raises:
+        ResourceError: it does; with what is free, and the blocks that would fit.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        free = device_memory(device)
+        raise ResourceError(
+            f"{what}: {device} is out of memory, {in_words(free)} are free; blocks of {in_words(free // _SHARE)} would "
+            f"fit: work inside recon.memory.limit(), and with tensors on the CPU inside "
+            f'recon.memory.limit(devices=["{device}"])'
+        ) from error
+
+
+def in_turn(
+    items: Iterable[Item], work: Callable[[Item, torch.device | None], Tensor]
+) -> Iterator[tuple[Item, Tensor]]:
+    """Yield items and what is made of them, in order, each on the next device of the budget.
+
+    A GPU works on while others get their items: a result is asked for only when every device has one.
+
+    Args:
+        items: what is to be done.
+        work: called with an item and its device, or None for where the tensors are; it need not wait for the device.
+    """
+    devices = current().devices or (None,)
+    pending: deque[tuple[Item, Tensor]] = deque()
+    for number, item in enumerate(items):
+        pending.append((item, work(item, devices[number % len(devices)])))
+        if len(pending) == len(devices):
+            yield pending.popleft()
+    yield from pending
+
+
 def blockwise(function: Callable[..., Tensor], *tensors: Tensor, out: Tensor | None = None) -> Tensor:
     """Apply an elementwise function to tensors of one shape, some slices at a time, so that nothing else is large.
 
@@ -268,14 +331,38 @@ def parts(shape: Sequence[int], most: int = _CHUNK) -> Iterator[tuple[slice, ...
         yield (*head, slice(begin, min(begin + step, count)))
 
 
-def check_room(name: str, size: int) -> None:
+def check_room(name: str, size: int, device: torch.device | None = None) -> None:
     """Refuse an array of `size` bytes that memory cannot hold; within a budget it may lie on the disk.
+
+    Args:
+        name: what it is.
+        size: bytes.
+        device: where it is to be; the CPU by default.
 
     Raises:
         ResourceError: more than can be taken; with both numbers.
     """
-    if current().limit is None:
+    if device is not None and device.type != "cpu":
+        _check_device_room(name, size, device)
+    elif current().limit is None:
         checks.fits_memory(name, size)
+
+
+def _check_device_room(name: str, size: int, device: torch.device) -> None:
+    free = device_memory(device)
+    if size > free:
+        raise ResourceError(
+            f"{name}: {in_words(size)} of memory needed on {device}, {in_words(free)} available; keep the tensors on "
+            f'the CPU and send blocks to the GPU inside recon.memory.limit(devices=["{device}"])'
+        )
+
+
+def device_memory(device: torch.device) -> int:
+    """Return the bytes that tensors may still take on a GPU."""
+    if device.type != "cuda":
+        return 1 << 62  # nothing is kept on other devices
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
 def reserve(size: int, what: str) -> None:
@@ -298,6 +385,8 @@ def reserve(size: int, what: str) -> None:
 def even_parts(count: int, size: int, *, extra: int = 0, least: int = 1) -> list[slice]:
     """Cut `count` items of `size` bytes each into parts, as even as can be, of a quarter of a block's bytes.
 
+    There is a part for every device of the budget, if there are as many items.
+
     Args:
         count: number of items.
         size: bytes of one.
@@ -308,9 +397,10 @@ def even_parts(count: int, size: int, *, extra: int = 0, least: int = 1) -> list
         ResourceError: the least does not fit into the budget; with the smallest that works.
     """
     least = min(least, count)
-    most = current().work // 4
+    most = min([current().work // 4, *(device_memory(device) // _SHARE for device in current().devices)])
     reserve(2 * (extra + least * size) + 2 * most, f"slices or views of {in_words(size)}")
     pieces = -(-count // max(least, (most - extra) // max(1, size)))
+    pieces = max(pieces, min(len(current().devices), count))
     step = -(-count // pieces)
     return [slice(first, min(first + step, count)) for first in range(0, count, step)]
 

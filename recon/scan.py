@@ -73,6 +73,8 @@ class Scan:
             if array is not None:
                 self._check_shape(name, checks.floating(name, array))
                 self._check_content(name, array)
+        if self.weights is not None:
+            checks.together("weights", self.weights, "the values", self.values)
         if self.poses is not None:
             object.__setattr__(self, "poses", check_poses(self.poses, len(self.geometry)))
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-Device = Annotated[str | None, typer.Option(help="Where to compute: cpu or cuda.", show_default="cpu")]
+Device = Annotated[
+    str | None, typer.Option(help="Where to compute: cpu, cuda, cuda:1 or several, cuda:0,cuda:1.", show_default="cpu")
+]
 Memory = Annotated[
     str | None,
     typer.Option(
@@ -107,18 +110,23 @@ def check_output(path: Path, inputs: Sequence[Path] = ()) -> Path:
     return path
 
 
-def check_device(device: str) -> str:
-    """Return a device that exists, or say which option falls back."""
+def parse_devices(text: str | None) -> tuple[str, ...]:
+    """Return the GPUs to compute on, none for the CPU, or say which option falls back."""
     from recon.errors import ResourceError
 
-    if device not in ("cpu", "cuda"):
-        raise config_error(f"--device: expected cpu or cuda, got {device!r}")
-    if device == "cuda":
-        import torch
+    if text in (None, "cpu"):
+        return ()
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(re.fullmatch(r"cuda(:\d+)?", name) for name in names) or len(set(names)) < len(names):
+        raise config_error(f"--device: expected cpu, cuda, or GPUs such as cuda:0,cuda:1, got {text!r}")
+    import torch
 
-        if not torch.cuda.is_available():
-            raise ResourceError("--device cuda: no CUDA device was found; run with --device cpu")
-    return device
+    if not torch.cuda.is_available():
+        raise ResourceError(f"--device {text}: no CUDA device was found; run with --device cpu")
+    there = torch.cuda.device_count()
+    if any(int(name.partition(":")[2] or 0) >= there for name in names):
+        raise ResourceError(f"--device {text}: {there} CUDA device{'s were' if there > 1 else ' was'} found")
+    return names
 
 
 def check_memory(voxels: int, values: int, *, volumes: int = 4, sinograms: int = 3) -> None:

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ def _machine() -> dict[str, Any]:
         "versions": machine.versions(),
         "packages": machine.origins(),
         "torch": _torch(),
+        "GPUs": _gpus(),
         "numba": _numba(),
         "processors": machine.processors(),
         "vector instructions": machine.vector_features(),
@@ -49,13 +51,20 @@ def _machine() -> dict[str, Any]:
 def _torch() -> dict[str, Any]:
     import torch
 
-    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
         "version": torch.__version__,
         "cuda build": torch.version.cuda,
-        "cuda devices": devices,
         "threads": torch.get_num_threads(),
     }
+
+
+def _gpus() -> list[str]:
+    import torch
+
+    from recon.memory import device_memory, in_words
+
+    devices = [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
+    return [f"{d} {torch.cuda.get_device_name(d)}, {in_words(device_memory(d))} free" for d in devices]
 
 
 def _numba() -> dict[str, Any]:
@@ -95,11 +104,17 @@ def _cache_folder() -> str:
 
 
 def _tests() -> list[dict[str, Any]]:
-    checks = (
+    import torch
+
+    checks = [
         ("adjoint error of a projector", _adjoint_error, _ADJOINT_MOST),
         ("error of a disc by FBP", _disc_error, _DISC_MOST),
         ("files: a scan written and read back", _round_trip, 0.0),
-    )
+    ]
+    for number in range(torch.cuda.device_count()):
+        device = f"cuda:{number}"
+        checks.append((f"adjoint error on {device}", partial(_adjoint_error, device), _ADJOINT_MOST))
+        checks.append((f"error of a disc by FBP on {device}", partial(_disc_error, device), _DISC_MOST))
     return [_timed(name, test, most) for name, test, most in checks]
 
 
@@ -113,16 +128,16 @@ def _timed(name: str, test: Callable[[], float], most: float) -> dict[str, Any]:
     return {"name": name, "value": value, "most": most, "ok": value <= most, "seconds": seconds, "problem": trouble}
 
 
-def _adjoint_error() -> float:
+def _adjoint_error(device: str = "cpu") -> float:
     from recon import ConeBeam, Detector, Projector, VolumeGrid
 
     geometry = ConeBeam.circular(
         7, detector=Detector(shape=(5, 19), pitch=(2.0, 2.0)), source_to_axis=100, source_to_detector=150
     )
-    return Projector(grid=VolumeGrid(shape=(6, 11, 13)), geometry=geometry).adjoint_error()
+    return Projector(grid=VolumeGrid(shape=(6, 11, 13)), geometry=geometry).adjoint_error(device=device)
 
 
-def _disc_error() -> float:
+def _disc_error(device: str = "cpu") -> float:
     """Return the relative error in the middle of a disc whose line integrals are known."""
     import math
 
@@ -134,7 +149,7 @@ def _disc_error() -> float:
     _, u = geometry.detector.coordinates()
     chords = 2 * (40.0**2 - u**2).clamp_min(0).sqrt() * 0.02
     scan = Scan(geometry=geometry, values=chords.float().expand(geometry.shape).contiguous())
-    image = fbp(scan, VolumeGrid(shape=(1, 16, 16)))
+    image = fbp(scan.to(device), VolumeGrid(shape=(1, 16, 16)))
     return math.fabs(float(image.mean()) / 0.02 - 1) if bool(torch.isfinite(image).all()) else math.nan
 
 

@@ -89,7 +89,7 @@ class Job:
                 image, solution = self._whole(scan, grid, settings, tell)
         if recipe is None:
             self._stop_if_interrupted(solution)
-            image = self._shown(image, scan)
+            image = self._shown(image, scan).cpu()
             low, high = memory.ends(image)
             self._write(image, grid)
         self._report((low, high), scan, grid, settings, solution, time.perf_counter() - begun)
@@ -118,7 +118,7 @@ class Job:
         from raymend import reconstruction
         from recon.io.checkpoint import load_checkpoint, save_checkpoint
 
-        earlier = load_checkpoint(self.resume) if self.resume is not None else None
+        earlier = load_checkpoint(self.resume, device=str(scan.empty(0).device)) if self.resume is not None else None
         kept = [time.monotonic()]
 
         def keep(solution: "Solution") -> None:

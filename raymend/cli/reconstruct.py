@@ -1,7 +1,7 @@
 """`raymend reconstruct`: from a scan file to a volume file."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -98,15 +98,16 @@ def reconstruct(
         state=state, resume=resume, settings=settings, record=write_settings, json=json,
     )  # fmt: skip
     job.check()
-    where = common.check_device(told.device or "cpu")
+    devices = common.parse_devices(told.device)
     common.check_iterations(told.iterations)
     announce_compilation(quiet=json)
-    with _budget(memory, scratch or output.absolute().parent):
-        data = load_scan(scan, stated, centre=centre).to(where)
+    with _budget(memory, scratch or output.absolute().parent, devices):
+        data = load_scan(scan, stated, centre=centre)
         chosen = _chosen(told, data)
         _refuse_unused(chosen.method, {**options, "state": state, "resume": resume}, told)
         grid = _grid(data, stated)
         job.check_slices(grid)
+        data = _placed(data, grid, chosen, devices)
         job.run(data, grid, chosen)
         job.keep(data, grid, chosen, stated)
 
@@ -155,10 +156,17 @@ def _grid(scan: "Scan", stated: "Stated") -> "VolumeGrid":
     return grid
 
 
+def _placed(scan: "Scan", grid: "VolumeGrid", settings: "Settings", devices: Sequence[str]) -> "Scan":
+    """Move a scan to the one GPU that can hold all of an iteration; else only blocks travel."""
+    from raymend.reconstruction import on_one_device
+
+    return scan.to(devices[0]) if len(devices) == 1 and on_one_device(scan, grid, settings, devices[0]) else scan
+
+
 @contextlib.contextmanager
-def _budget(size: str | None, scratch: Path) -> Iterator[None]:
-    """Keep within the memory asked for."""
+def _budget(size: str | None, scratch: Path, devices: Sequence[str]) -> Iterator[None]:
+    """Keep within the memory asked for, and send blocks to GPUs if any are named."""
     from recon.memory import limit
 
-    with limit(size, scratch=scratch):
+    with limit(size, scratch=scratch, devices=devices):
         yield

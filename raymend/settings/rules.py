@@ -1,5 +1,6 @@
 """Checks of single values in a settings file; pydantic runs them and collects what they refuse."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -49,6 +50,13 @@ def variance(value: Any) -> float:
     if checks.finite("", value) < 0:
         raise ConfigError(f"expected a number of 0 or more, got {value!r}")
     return float(value)
+
+
+def devices(value: Any) -> str:
+    """Check the name of the CPU, of a GPU, or of several GPUs."""
+    if not isinstance(value, str) or not re.fullmatch(r"cpu|cuda(:\d+)?(,cuda:\d+)*", value):
+        raise ConfigError(f"expected cpu, cuda, or GPUs such as cuda:0,cuda:1, got {value!r}")
+    return value
 
 
 def share(value: Any) -> float:

@@ -127,7 +127,7 @@ class ReconstructionTable(Table):
     iterations: Count = None
     unit: Annotated[str | None, Rule(rules.choice("hu", "mm"))] = None
     window_hu: Annotated[Pair, Rule(rules.grey_range)] = None
-    device: Annotated[str | None, Rule(rules.choice("cpu", "cuda"))] = None
+    device: Annotated[str | None, Rule(rules.devices)] = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,6 +28,7 @@ def fbp(
     cutoff: float = 1.0,
     padding: str = "zero",
     limited_angle: bool = False,
+    precision: str = "single",
     progress: Advance | None = None,
 ) -> Tensor:
     """Reconstruct a parallel or fan-beam scan by filtered backprojection.
@@ -42,6 +43,7 @@ def fbp(
         cutoff: highest frequency kept, as a share of the detector's Nyquist frequency.
         padding: "zero", or "edge" to continue truncated projections beyond the detector as ellipses.
         limited_angle: accept a scan that misses part of the arc an exact image needs.
+        precision: "single", or "half" to store filtered projections so on a GPU (about 1e-4 of the largest value).
         progress: called with the number of finished blocks of views and that of all, before each.
 
     Returns:
@@ -58,7 +60,9 @@ def fbp(
     geometry = scan.geometry
     if isinstance(geometry, ConeBeam) and geometry.detector.shape[0] > 1:
         raise GeometryError(f"scan: expected one detector row for fbp, got {geometry.detector.shape[0]}; use fdk")
-    recipe = prepare(scan, grid, window=window, cutoff=cutoff, padding=padding, limited_angle=limited_angle)
+    recipe = prepare(
+        scan, grid, window=window, cutoff=cutoff, padding=padding, limited_angle=limited_angle, precision=precision
+    )
     return recipe.image(scan, progress=progress)
 
 
@@ -70,6 +74,7 @@ def fdk(
     cutoff: float = 1.0,
     padding: str = "zero",
     limited_angle: bool = False,
+    precision: str = "single",
     progress: Advance | None = None,
 ) -> Tensor:
     """Reconstruct a circular cone-beam scan by the method of Feldkamp, Davis and Kress.
@@ -82,7 +87,9 @@ def fdk(
     """
     if not isinstance(scan.geometry, ConeBeam):
         raise GeometryError(f"scan: expected a ConeBeam for fdk, got {type(scan.geometry).__name__}; use fbp or sirt")
-    recipe = prepare(scan, grid, window=window, cutoff=cutoff, padding=padding, limited_angle=limited_angle)
+    recipe = prepare(
+        scan, grid, window=window, cutoff=cutoff, padding=padding, limited_angle=limited_angle, precision=precision
+    )
     return recipe.image(scan, progress=progress)
 
 
@@ -94,6 +101,7 @@ def prepare(
     cutoff: float = 1.0,
     padding: str = "zero",
     limited_angle: bool = False,
+    precision: str = "single",
 ) -> Recipe:
     """Check and prepare what `fbp` or `fdk` does, to be done slab by slab: ``recipe.slab(scan, slices)``.
 
@@ -101,6 +109,7 @@ def prepare(
     """
     checks.choice("window", window, WINDOWS)
     checks.choice("padding", padding, PADDINGS)
+    checks.choice("precision", precision, ("single", "half"))
     geometry = _supported(scan.geometry)
     geometry.check_grid(grid)
     memory.check_room("volume", math.prod(grid.shape) * scan.dtype.itemsize)
@@ -109,7 +118,9 @@ def prepare(
     _warn_unseen(geometry, grid)
     if padding == "zero":
         warn_truncation(scan)
-    recipe = Recipe.of(geometry, grid, weights, window=window, cutoff=cutoff, padding=padding, poses=scan.poses)
+    recipe = Recipe.of(
+        geometry, grid, weights, window=window, cutoff=cutoff, padding=padding, poses=scan.poses, precision=precision
+    )
     recipe.slabs()  # refuses a budget of memory that is too small, before anything is read
     return recipe
 

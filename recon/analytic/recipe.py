@@ -20,6 +20,7 @@ AnyBeam = ParallelBeam | ConeBeam
 Advance = Callable[[int, int], None]
 
 _FILTERED = 1 << 23  # bytes of temporary arrays while rows are filtered: twice as many leave the caches
+_FILTERED_ON_GPU = 1 << 28  # the same, enough to keep a GPU busy
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -35,6 +36,7 @@ class Recipe:
         sides: columns of zeros on the left and on the right, where filtered values do not vanish.
         continuation: positions of the columns in mm where projections are continued beyond them, or None.
         level: a single slice in the very plane of a single row, which has no neighbours.
+        precision: of what GPU kernels read: "single", or "half" for filtered projections stored in half precision.
     """
 
     grid: VolumeGrid
@@ -45,6 +47,7 @@ class Recipe:
     sides: tuple[int, int]
     continuation: Tensor | None
     level: bool
+    precision: str = "single"
 
     @classmethod
     def of(
@@ -57,6 +60,7 @@ class Recipe:
         cutoff: float,
         padding: str,
         poses: Tensor | None = None,
+        precision: str = "single",
     ) -> "Recipe":
         """Make the recipe of a scan whose rays carry the weights of `redundancy`."""
         wide, sides = _widened(geometry)
@@ -72,16 +76,21 @@ class Recipe:
             sides=sides,
             continuation=wide.detector.coordinates()[1] if extra else None,
             level=_in_the_row(geometry, grid),
+            precision=precision,
         )
 
     def image(self, scan: Scan, *, progress: Advance | None = None) -> Tensor:
         """Return the whole image (z, y, x) in 1/mm; it lies on the disk where a budget of memory says so."""
         slabs = self.slabs()
-        if len(slabs) == 1:
+        if len(slabs) == 1 and not memory.current().devices:
             return self.slab(scan, slabs[0], progress=progress)
+
+        def work(number: int, device: torch.device | None) -> Tensor:
+            return self.slab(scan, slabs[number], progress=_within(progress, number, len(slabs)), device=device)
+
         out = memory.like(scan.empty(0), self.grid.shape)
-        for number, slices in enumerate(slabs):
-            out[slices] = self.slab(scan, slices, progress=_within(progress, number, len(slabs)))
+        for number, part in memory.in_turn(range(len(slabs)), work):
+            out[slabs[number]] = part
             memory.release()
         return out
 
@@ -89,16 +98,23 @@ class Recipe:
         """Cut the grid into slabs of slices that fit into the budget's block, all but the last equally thick."""
         return slabs_of(self.grid)
 
-    def slab(self, scan: Scan, slices: slice, *, progress: Advance | None = None) -> Tensor:
-        """Return some slices of the image (slice, y, x) in 1/mm, adding up blocks of views."""
+    def slab(
+        self, scan: Scan, slices: slice, *, progress: Advance | None = None, device: torch.device | None = None
+    ) -> Tensor:
+        """Return some slices of the image (slice, y, x) in 1/mm, adding up blocks of views.
+
+        It is made on the scan's device, or on another one if that is the CPU.
+        """
         rows = (0, 1) if self.level else self.maps.rows_seen(slices)
         blocks = self.blocks(rows)
         image = None
         for number, views in enumerate(blocks):
             if progress is not None:
                 progress(number, len(blocks))
-            values = self.filtered(scan, views, rows)
-            part = kernels.find("backproject", values)(self.maps.block(views, rows, slices), values[None])[0]
+            values = self.filtered(scan, views, rows, device)
+            part = kernels.find("backproject", values, self.precision)(
+                self.maps.block(views, rows, slices), values[None]
+            )[0]
             image = part if image is None else image.add_(part)
             del values, part
             memory.release()
@@ -109,7 +125,7 @@ class Recipe:
         """Cut the views into blocks whose filtered rows fit into the budget's block."""
         return memory.even_parts(len(self.weights), 2 * 4 * (rows[1] - rows[0]) * self.maps.detector_shape[1])
 
-    def filtered(self, scan: Scan, views: slice, rows: tuple[int, int]) -> Tensor:
+    def filtered(self, scan: Scan, views: slice, rows: tuple[int, int], device: torch.device | None = None) -> Tensor:
         """Return weighted and filtered projections (view, row, column), at the sampling of the rotation axis.
 
         The outer rows are repeated once beyond the detector: a pixel has an extent, and half of it lies beyond its
@@ -118,19 +134,22 @@ class Recipe:
         count = self.maps.detector_shape[0]
         first, last = min(max(rows[0], 0), count - 1), max(min(rows[1], count), 1)
         begin, end, _ = views.indices(len(self.weights))
-        out = scan.empty(end - begin, rows[1] - rows[0], self.maps.detector_shape[1])
+        here = scan.empty(0).device
+        where = device if device is not None and here.type == "cpu" else here
+        out = torch.empty(end - begin, rows[1] - rows[0], self.maps.detector_shape[1], dtype=scan.dtype, device=where)
         before = min(max(-rows[0], 0), out.shape[1] - (last - first))
         inner = out[:, before : before + last - first]
-        step = max(1, _FILTERED // (24 * len(self.response) * (last - first)))
+        together = _FILTERED if where.type == "cpu" else _FILTERED_ON_GPU
+        step = max(1, together // (24 * len(self.response) * (last - first)))
         for at in range(begin, end, step):
             part = slice(at, min(at + step, end))
-            inner[part.start - begin : part.stop - begin] = self._filter(scan, part, slice(first, last))
+            inner[part.start - begin : part.stop - begin] = self._filter(scan, part, slice(first, last), where)
         out[:, :before] = inner[:, :1]
         out[:, before + last - first :] = inner[:, -1:]
         return out
 
-    def _filter(self, scan: Scan, views: slice, rows: slice) -> Tensor:
-        values = scan.block(views, rows)
+    def _filter(self, scan: Scan, views: slice, rows: slice, where: torch.device) -> Tensor:
+        values = scan.block(views, rows).to(where)
         values = values * self.weights[views].to(values)
         if self.cosine is not None:
             values *= self.cosine[:, rows].to(values)

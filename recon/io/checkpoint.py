@@ -94,7 +94,7 @@ def _write(path: Path, tensors: Mapping[str, Tensor], labels: Mapping[str, str])
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
         for tensor in tensors.values():
-            file.write(tensor.numpy().data)
+            file.write(tensor.cpu().numpy().data)
             memory.release()
 
 

@@ -146,7 +146,7 @@ class LeastSquares(SmoothTerm):
         """Return an image of zeros that fits the operator and the data's batch axes, dtype and device."""
         batch = self.data.shape[: self.data.ndim - len(self.operator.range_shape)]
         shape = (*batch, *self.operator.domain_shape)
-        memory.check_room("volume", math.prod(shape) * self.data.itemsize)
+        memory.check_room("volume", math.prod(shape) * self.data.itemsize, self.data.device)
         return memory.like(self.data, shape, fill=0)
 
     def subset(self, views: slice | Sequence[int]) -> "LeastSquares":
@@ -181,7 +181,7 @@ class LeastSquares(SmoothTerm):
         shape = self.operator.domain_shape
         if _nonnegative(self.operator):
             return self._swept(self._weighted_views, memory.like(self.data, shape, fill=1))
-        size = self.operator.norm(iterations=50, dtype=self.data.dtype) * _NORM_MARGIN
+        size = self.operator.norm(iterations=50, dtype=self.data.dtype, device=self.data.device) * _NORM_MARGIN
         most = 1.0 if self.weights is None else float(self.weights.max())
         return self.data.new_full(shape, most * size**2)
 
@@ -294,7 +294,7 @@ def _checked_weights(weights: Tensor, data: Tensor) -> Tensor:
         ) from None
     if memory.ends(weights)[0] < 0:
         raise ShapeError(f"weights: expected inverse variances of 0 or more, got {float(weights.min())}")
-    return weights.to(data)
+    return checks.together("weights", weights, "the data", data).to(data.dtype)
 
 
 def _nonnegative(operator: LinearOperator) -> bool:

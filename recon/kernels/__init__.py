@@ -2,9 +2,11 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor
 
+from recon import memory
 from recon.errors import ConfigError, ResourceError
 
 Kernel = Callable[..., Tensor]
@@ -31,7 +33,14 @@ def find(operation: str, tensor: Tensor, precision: str = "single") -> Kernel:
             f"is no kernel for {tensor.device.type}"
         )
     kernel = getattr(_gpu(), operation)
-    return kernel if precision == "single" else functools.partial(kernel, precision=precision)
+    told = kernel if precision == "single" else functools.partial(kernel, precision=precision)
+
+    @functools.wraps(kernel)
+    def run(*arguments: Any) -> Tensor:
+        with memory.on_device(operation, tensor.device):
+            return told(*arguments)
+
+    return run
 
 
 def _gpu() -> object:

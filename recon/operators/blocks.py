@@ -4,10 +4,11 @@ Every sample of a ray lies between two slices, and volumes are zero beyond their
 up to those of the volume, and each slab gets its part of the transpose from the rows that see it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from recon import kernels, memory
@@ -33,42 +34,60 @@ class Blocks:
     Args:
         lines: the rays of all views, in voxels of the whole grid.
         maps: where slices fall on the detector.
+        precision: of the GPU kernels.
     """
 
     lines: Lines
     maps: Maps
+    precision: str = "single"
     _kept: dict[tuple[int, ...], Lines] = field(default_factory=dict)
 
     def forward(self, volume: Tensor) -> Tensor:
         """Integrate volumes (batch, z, y, x) along every ray: (batch, view, row, column)."""
-        out = memory.like(volume, (len(volume), *self.lines.shape))
-        for cut in self.cuts(volume):
-            out[:, cut[0].views] = self.project(volume, cut)
+        out = memory.like(volume, (len(volume), *self.lines.shape), fill=0)
+        self._add_projections(volume, (block for cut in self.cuts(volume) for block in cut), out)
         return out
 
     def adjoint(self, projections: Tensor) -> Tensor:
         """Spread projections (batch, view, row, column) back over the voxels with the weights of `forward`."""
         out = memory.like(projections, (len(projections), *self.lines.grid_shape), fill=0)
-        for cut in self.cuts(projections):
-            self.spread(projections[:, cut[0].views], cut, out)
+        blocks = (block for cut in self.cuts(projections) for block in cut)
+        pieces = ((block, projections[:, block.views, block.rows]) for block in blocks)
+        self._add_volumes(pieces, out)
         return out
 
     def project(self, volume: Tensor, cut: Sequence[Block]) -> Tensor:
         """Integrate volumes along the rays of one cut: (batch, view, row, column)."""
         views = cut[0].views
         out = volume.new_zeros(len(volume), views.stop - views.start, *self.lines.shape[1:])
-        for block in cut:
-            slab = volume[:, block.slices].contiguous()
-            out[:, :, block.rows] += kernels.find("forward", slab)(self._lines(block), slab)
-            memory.release()
+        self._add_projections(volume, cut, out, first=views.start)
         return out
 
     def spread(self, values: Tensor, cut: Sequence[Block], out: Tensor) -> None:
         """Add to volumes (batch, z, y, x) what projections of one cut, (batch, view, row, column), give."""
-        for block in cut:
-            rows = values[:, :, block.rows].contiguous()
-            out[:, block.slices] += kernels.find("adjoint", rows)(self._lines(block), rows)
+        self._add_volumes(((block, values[:, :, block.rows]) for block in cut), out)
+
+    def _add_projections(self, volume: Tensor, blocks: Iterable[Block], out: Tensor, first: int = 0) -> None:
+        def work(block: Block, device: torch.device | None) -> Tensor:
+            return self._worked("forward", volume[:, block.slices], block, device)
+
+        for block, part in memory.in_turn(blocks, work):
+            views = slice(block.views.start - first, block.views.stop - first)
+            out[:, views, block.rows] += part.to(out.device)
             memory.release()
+
+    def _add_volumes(self, pieces: Iterable[tuple[Block, Tensor]], out: Tensor) -> None:
+        def work(piece: tuple[Block, Tensor], device: torch.device | None) -> Tensor:
+            return self._worked("adjoint", piece[1], piece[0], device)
+
+        for (block, _), part in memory.in_turn(pieces, work):
+            out[:, block.slices] += part.to(out.device)
+            memory.release()
+
+    def _worked(self, operation: str, piece: Tensor, block: Block, device: torch.device | None) -> Tensor:
+        """Return what a kernel makes of a block's piece, on a device if the piece is on the CPU."""
+        here = (piece if device is None or piece.is_cuda else piece.to(device)).contiguous()
+        return kernels.find(operation, here, self.precision)(self._lines(block), here)
 
     def cuts(self, like: Tensor) -> Iterator[list[Block]]:
         """Yield, per block of views, the slabs that its rays cross, for tensors of a batch and type."""

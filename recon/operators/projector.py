@@ -29,6 +29,8 @@ class Projector(LinearOperator):
         grid: where the volume lives.
         geometry: where the rays run.
         poses: rigid motion of the object per view (view, 6), mm and rad, or None for a still object.
+        precision: of what GPU kernels multiply, for stacks of slices in one plane: "single", "tf32" or "half" (stored,
+            too). Sums are in single precision, and the pair stays matched. The CPU knows "single" only.
 
     Raises:
         ShapeError: poses that do not fit the number of views.
@@ -39,8 +41,16 @@ class Projector(LinearOperator):
         Joseph 1982, IEEE Transactions on Medical Imaging 1(3): 192-196 (kernels/DERIVATIONS.md, section 1).
     """
 
-    def __init__(self, *, grid: VolumeGrid, geometry: ScanGeometry, poses: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        grid: VolumeGrid,
+        geometry: ScanGeometry,
+        poses: Tensor | None = None,
+        precision: str = "single",
+    ) -> None:
         geometry.check_grid(grid)
+        self.precision = checks.choice("precision", precision, kernels.PRECISIONS)
         self.grid, self.geometry = grid, geometry
         if isinstance(poses, Tensor) and poses.requires_grad:
             raise ConfigError(
@@ -85,35 +95,39 @@ class Projector(LinearOperator):
         """The rays in blocks, for use within a budget of memory."""
         if self._blocks is None:
             unit = 1.0  # where weights of backprojection are 1, which projection has no use for
-            self._blocks = Blocks(self.lines, maps(self.geometry, self.grid, unit=unit, poses=self.poses))
+            self._blocks = Blocks(
+                self.lines, maps(self.geometry, self.grid, unit=unit, poses=self.poses), self.precision
+            )
         return self._blocks
 
     def in_blocks(self, like: Tensor) -> bool:
-        """Tell whether a budget of memory holds, and volume and projections of a batch are more than one block."""
+        """Tell whether a budget of memory holds, and a batch is more than one block or to be sent to other devices."""
         size = len(like) * (math.prod(self.domain_shape) + math.prod(self.range_shape)) * like.itemsize
         budget = memory.current()
-        return budget.limit is not None and like.device.type == "cpu" and 2 * size > budget.work
+        sent = bool(budget.devices) and not like.is_cuda
+        return budget.limit is not None and (sent or 2 * size > budget.work)
 
     def __getitem__(self, views: int | slice | Sequence[int] | Tensor) -> Self:
         """Return the projector of some of the views."""
         poses = None if self.poses is None else self.poses[view_numbers(views, len(self.geometry))]
-        return type(self)(grid=self.grid, geometry=self.geometry[views], poses=poses)
+        return type(self)(grid=self.grid, geometry=self.geometry[views], poses=poses, precision=self.precision)
 
     def __repr__(self) -> str:
         moved = "" if self.poses is None else ", poses=..."
-        return f"Projector(grid={self.grid!r}, geometry={self.geometry!r}{moved})"
+        coarse = "" if self.precision == "single" else f", precision={self.precision!r}"
+        return f"Projector(grid={self.grid!r}, geometry={self.geometry!r}{moved}{coarse})"
 
     def _forward(self, x: Tensor) -> Tensor:
         if self.in_blocks(x):
             return self.blocks.forward(x)
-        checks.fits_memory("projections", len(x) * math.prod(self.range_shape) * x.itemsize)
-        return kernels.find("forward", x)(self.lines, x)
+        memory.check_room("projections", len(x) * math.prod(self.range_shape) * x.itemsize, x.device)
+        return kernels.find("forward", x, self.precision)(self.lines, x)
 
     def _adjoint(self, y: Tensor) -> Tensor:
         if self.in_blocks(y):
             return self.blocks.adjoint(y)
-        checks.fits_memory("volume", len(y) * math.prod(self.domain_shape) * y.itemsize)
-        return kernels.find("adjoint", y)(self.lines, y)
+        memory.check_room("volume", len(y) * math.prod(self.domain_shape) * y.itemsize, y.device)
+        return kernels.find("adjoint", y, self.precision)(self.lines, y)
 
 
 def subsets(operator: Projector, count: int) -> list[list[int]]:

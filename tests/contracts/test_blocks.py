@@ -87,3 +87,28 @@ def test_a_slab_reads_only_the_rows_that_see_it() -> None:
     first, last = recipe.maps.rows_seen(slice(4, 5))
     assert 0 < first < last < 16
     assert last - first < 10
+
+
+@pytest.mark.parametrize("name", ["fan, arc", "cone, flat", "helix, arc, moved"])
+def test_blocks_sent_to_devices_come_back_in_order(name: str, tmp_path: Path) -> None:
+    """Two devices that are both the CPU: what travels, and in which order, is the same for GPUs."""
+    case = next(case for case in CASES if case.name == name)
+    volume, values = torch.rand(2, *case.grid.shape), torch.rand(2, *case.geometry.shape)
+    whole = case.projector()
+    with memory.limit("64GiB", scratch=tmp_path, devices=("cpu", torch.device("cpu"))):
+        sent = case.projector()
+        assert sent.in_blocks(volume)
+        assert len(list(sent.blocks.cuts(volume))) >= 2  # each has work
+        projected, spread = sent @ volume, sent.T @ values
+    torch.testing.assert_close(projected, whole @ volume, rtol=0, atol=1e-5 * float(projected.abs().max()))
+    torch.testing.assert_close(spread, whole.T @ values, rtol=0, atol=1e-5 * float(spread.abs().max()))
+
+
+@pytest.mark.filterwarnings("ignore::recon.CTWarning")
+def test_fdk_on_devices_is_fdk(tmp_path: Path) -> None:
+    geometry, grid = BEAMS["cone"], VolumeGrid(shape=(9, 18, 17))
+    scan = Scan(geometry=geometry, values=torch.rand(geometry.shape))
+    with memory.limit("64GiB", scratch=tmp_path, devices=("cpu", "cpu", "cpu")):
+        assert len(prepare(scan, grid).slabs()) == 3
+        image = fdk(scan, grid)
+    torch.testing.assert_close(image, fdk(scan, grid), rtol=0, atol=2e-5 * float(image.abs().max()))

@@ -121,7 +121,7 @@ def test_doctor_names_an_instruction_set_that_is_not_there(raymend: Any, monkeyp
 
 
 def test_doctor_notices_a_broken_projector(raymend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recon.Projector.adjoint_error", lambda self: 0.5)
+    monkeypatch.setattr("recon.Projector.adjoint_error", lambda self, **_: 0.5)
     found = raymend("doctor")
     assert found.code == 5
     assert "FAIL adjoint error of a projector: 0.5" in found.out

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from phantoms import Ellipsoid, Phantom
+from raymend.cli.job import Job
 from raymend.reconstruction import ANALYTIC
 from raymend.reconstruction import METHODS as METHODS_BY_NAME
 from recon import ConeBeam, Detector, Scan, memory
+from recon.errors import ResourceError
 from recon.io import read_scan, read_volume, write_scan
-from recon.kernels import find
 
 METHODS = {"parallel": "fbp", "fan": "fbp", "cone": "fdk", "helix": "os-sart"}
 
@@ -118,33 +119,53 @@ def test_settings_that_a_method_does_not_read_are_told(raymend: Any, scan_file: 
     assert "note: iterations in the settings: not used by fbp\n" in raymend(*call, "--method", "fbp").err
 
 
-def test_data_go_to_the_device_that_is_asked_for(
-    raymend: Any, scan_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Without a GPU at hand, say that there is one and look where the data would go."""
+@pytest.mark.parametrize(
+    ("device", "method", "free", "moves", "blocks"),
+    [
+        ("cuda", "fbp", 1 << 40, [], ["cuda"]),
+        ("cuda", "cgls", 1 << 40, ["cuda"], ["cuda"]),
+        ("cuda:1", "cgls", 1 << 10, [], ["cuda:1"]),
+        ("cuda:0,cuda:1", "cgls", 1 << 40, [], ["cuda:0", "cuda:1"]),
+        ("cpu", "cgls", 1 << 40, [], []),
+    ],
+)
+def test_data_go_to_the_devices_that_are_asked_for(
+    raymend: Any, scan_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    device: str, method: str, free: int, moves: list[str], blocks: list[str],
+) -> None:  # fmt: skip
+    """Without a GPU at hand, say that there are two and look where data and blocks would go."""
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    asked = []
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("recon.memory.device_memory", lambda device: free)
+    found: dict[str, list[str]] = {"moves": []}
 
     def to(scan: Scan, device: str) -> Scan:
-        asked.append(device)
-        find("backproject", torch.zeros(1, device="meta"))  # what a device without kernels ends in
+        found["moves"].append(device)
         return scan
 
+    def run(job: Job, *_: Any) -> None:
+        found["blocks"] = [str(device) for device in memory.current().devices]
+        raise ResourceError("that is all")
+
     monkeypatch.setattr(Scan, "to", to)
-    found = raymend("reconstruct", scan_file, "-o", tmp_path / "image.npy", "--device", "cuda")
-    assert (found.code, asked) == (4, ["cuda"])
-    assert "run with --device cpu" in found.err
-    assert not (tmp_path / "image.npy").exists()
+    monkeypatch.setattr(Job, "run", run)
+    ended = raymend(
+        "reconstruct", scan_file, "-o", tmp_path / "image.npy", "--device", device, "--method", method, "--shape", 12
+    )
+    assert ended.err.endswith("that is all\n")
+    assert found == {"moves": moves, "blocks": blocks}
 
 
 @pytest.mark.gpu
-def test_cuda_never_computes_on_the_cpu(raymend: Any, scan_file: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["fbp", "cgls", "pwls"])
+def test_cuda_gives_what_the_cpu_gives(raymend: Any, scan_file: Path, tmp_path: Path, method: str) -> None:
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
-    for method in ("fbp", "cgls", "pwls"):
-        found = raymend("reconstruct", scan_file, "-o", tmp_path / "image.npy", "--device", "cuda", "--method", method)
-        assert found.code == 4, found.err
-        assert "run with --device cpu" in found.err
+    for device in ("cpu", "cuda"):
+        call = ("reconstruct", scan_file, "-o", tmp_path / f"{device}.npy", "--device", device, "--method", method)
+        assert raymend(*call, "--shape", 24).code == 0
+    cpu, cuda = (np.load(tmp_path / f"{device}.npy") for device in ("cpu", "cuda"))
+    np.testing.assert_allclose(cuda, cpu, atol=1e-4 * abs(cpu).max())
 
 
 def test_summary_for_people(raymend: Any, scan_file: Path, tmp_path: Path) -> None:
@@ -245,7 +266,9 @@ BAD: list[tuple[str, tuple[object, ...], int, str]] = [
     ("centre", ("--centre", "middle"), 2, "--centre"),
     ("half of log", ("--log",), 2, "--photons"),
     ("grey range", ("--window-hu", "0,100"), 2, "--window-hu"),
-    ("device", ("--device", "tpu"), 2, "--device"),
+    ("device", ("--device", "tpu"), 2, "--device: expected cpu, cuda, or GPUs such as cuda:0,cuda:1, got 'tpu'"),
+    ("devices", ("--device", "cuda:0,cpu"), 2, "--device: expected"),
+    ("one device twice", ("--device", "cuda:0,cuda:0"), 2, "--device: expected"),
     ("no such state", ("--method", "cgls", "--resume", "nowhere"), 6, "nowhere"),
     ("memory", ("--shape", "100000"), 4, "GiB"),
     ("unknown option", ("--shap", "3"), 2, "--shap"),

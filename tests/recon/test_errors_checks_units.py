@@ -185,3 +185,10 @@ def test_what_memory_cannot_hold_is_refused_before_it_is_taken() -> None:
             use()
     checks.fits_memory("small", 1000)
     assert 1 << 20 < checks.available_memory() < 1 << 50
+
+
+def test_tensors_on_two_devices_are_refused() -> None:
+    here, there = torch.zeros(2), torch.zeros(2, device="meta")
+    assert checks.together("weights", here, "the data", here) is here
+    with pytest.raises(ConfigError, match=r"weights: expected a tensor on cpu like the data, got one on meta; move"):
+        checks.together("weights", there, "the data", here)

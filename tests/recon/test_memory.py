@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from recon import memory
 from recon.errors import ConfigError, ResourceError
@@ -156,3 +157,34 @@ def test_a_slice_beyond_the_budget_names_the_smallest_that_works(tmp_path: Path)
     least = str(no.value).split("works is ")[1]
     with memory.limit(least, scratch=tmp_path):
         assert memory.even_parts(3, 1 << 30) == [slice(0, 1), slice(1, 2), slice(2, 3)]
+
+
+def test_devices_work_in_turn_and_results_are_asked_for_late(tmp_path: Path) -> None:
+    log: list[str] = []
+
+    def work(item: int, device: torch.device | None) -> Tensor:
+        log.append(f"{item} on {device}")
+        return torch.tensor(item)
+
+    with memory.limit("64GiB", scratch=tmp_path, devices=("cpu", "meta")):
+        for item, result in memory.in_turn(range(3), work):
+            assert int(result) == item
+            log.append(f"{item} back")
+    assert log == ["0 on cpu", "1 on meta", "0 back", "2 on cpu", "1 back", "2 back"]
+
+
+def test_devices_that_are_not_there_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="devices: expected names such as cuda:0, got 'gpu'"):
+        memory.limit("64GiB", devices=("gpu",)).__enter__()
+    with pytest.raises(ConfigError, match=rf"devices: expected one of {torch.cuda.device_count()} GPUs, got cuda:99"):
+        memory.limit("64GiB", devices=("cuda:99",)).__enter__()
+
+
+def test_a_gpu_out_of_memory_names_blocks_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "device_memory", lambda device: 8 << 30)
+    said = r"forward: cuda:0 is out of memory, 8 GiB are free; blocks of 1 GiB would fit: .*devices=\[\"cuda:0\"\]"
+    with pytest.raises(ResourceError, match=said), memory.on_device("forward", torch.device("cuda:0")):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    with pytest.raises(ResourceError, match=r"volume: 9 GiB of memory needed on cuda, 8 GiB available; .*limit\("):
+        memory.check_room("volume", 9 << 30, torch.device("cuda"))
+    memory.check_room("volume", 8 << 30, torch.device("cuda"))
