@@ -1,0 +1,443 @@
+"""How fast the GPU kernels are and whether they are right, beside whatever GPU toolbox is installed, in one run.
+
+    python benchmarks/gpu.py [--quick] [--only SECTION ...] [--seconds 460] [--output FOLDER]
+    python benchmarks/gpu.py --interpret
+
+Sections: correct (every kernel against the plain twin, on small cases: error, adjoint gap, the same bits twice), plane
+(W1, W2 with 32, 64 and 128 slices, W4), cone (W3), c-arm (512³ voxels, 496 views of 1248 × 960, as RabbitCT), gradient
+(to the poses, over a forward projection), solvers (OS-SART and CGLS), peers. W1 to W4 are those of bench.py.
+
+Every section has its share of the time: what finds none left is a row that says so, and so is what fails. Results are
+written to gpu.json after every row and shown in RESULTS.md; the table comes last. --interpret runs everything tiny on
+the CPU in Triton's interpreter, which proves that it runs and that the numbers are right, not how fast it is.
+
+An update is a voxel of a view in backprojection and a line of voxels crossed by a ray in projection; GUPS are 1e9 of
+them a second. The adjoint gap is |<Ax, y> - <x, A'y>| / (|Ax| |y|).
+"""
+
+import argparse
+import contextlib
+import importlib.util
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import recon  # before torch: it settles how idle threads wait
+
+# isort: split
+import gpu_peers
+import table
+import torch
+from bench import Bench, Row, Timing, adjoint_gap, judge
+from cases import Workload, c_arm, workloads
+from gpu_correct import check_all
+from torch import Tensor
+
+from recon import kernels
+from recon.analytic.recipe import Recipe
+from recon.analytic.weights import redundancy
+from recon.kernels.maps import maps
+from recon.operators import Projector
+from recon.scan import Scan
+
+Work = Callable[[], Any]
+TINY = 32  # part of the size in the interpreter
+ENOUGH = 0.3  # seconds of one row's repeats
+LONG = 4.0  # seconds after which nothing is repeated
+SHARES = {"correct": 90, "plane": 90, "cone": 60, "c-arm": 60, "gradient": 30, "solvers": 40, "peers": 90}
+
+
+@dataclass(kw_only=True)
+class GpuRow(Row):
+    """A row of bench.py, with what matters on a GPU; `cpu` is left empty."""
+
+    peak: float | None = None  # MiB beyond the inputs
+    repeats: bool | None = None  # the same bits twice
+
+
+@dataclass(kw_only=True)
+class GpuBench(Bench):
+    """Bench with a clock of the GPU and a time by which every section ends."""
+
+    device: torch.device
+    seconds: float
+    interpreted: bool = False
+    begun: float = field(default_factory=time.perf_counter)
+    ends: float = 0.0
+
+    def add(self, row: Row, measure: Callable[[Any], None]) -> None:
+        if time.perf_counter() > self.ends:
+            measure = _no_time
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", recon.CTWarning)
+            super().add(row, measure)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def line(self, row: Row) -> str:
+        return table.gpu_line(row)
+
+    def write(self, *, finished: bool) -> None:
+        rows = [asdict(row) for row in self.rows]
+        record = {"machine": self.machine, "quick": self.quick, "finished": finished, "rows": rows}
+        table.write(self.output / "gpu.json", json.dumps(record, indent=1) + "\n")
+        table.render(self.output)
+
+    def measure(self, row: GpuRow, work: Work, *, updates: float = 0, per: int = 1, note: str = "") -> Any:
+        """Fill a row with the median time of some work, and return what the work gives."""
+        timing, row.peak = self.clock(work), self.peak(work)
+        row.wall = timing.wall / per
+        row.gups = updates / timing.wall / 1e9 if updates else None
+        row.note = note
+        return timing.result
+
+    def clock(self, work: Work) -> Timing:
+        """Warm up, which compiles, then take the median of some repeats; short work is repeated within each."""
+        result = work()
+        first = self.once(work, 1)
+        if self.interpreted or first > LONG:
+            return Timing(wall=first, cpu=0.0, result=result)
+        count = max(1, min(50, int(0.01 / max(first, 1e-6))))
+        times: list[float] = []
+        spent = 0.0
+        while len(times) < 9 and (len(times) < self.repeats or spent < ENOUGH):
+            times.append(self.once(work, count))
+            spent += times[-1] * count
+        return Timing(wall=statistics.median(times), cpu=0.0, result=result)
+
+    def once(self, work: Work, count: int) -> float:
+        """Return the seconds of one of several runs in a row, between events where there is a GPU."""
+        if self.device.type != "cuda":
+            begun = time.perf_counter()
+            for _ in range(count):
+                work()
+            return (time.perf_counter() - begun) / count
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        torch.cuda.synchronize()
+        begin.record()
+        for _ in range(count):
+            work()
+        end.record()
+        end.synchronize()
+        return begin.elapsed_time(end) / 1e3 / count
+
+    def peak(self, work: Work) -> float | None:
+        if self.device.type != "cuda":
+            return None
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        work()
+        torch.cuda.synchronize()
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
+
+    def rand(self, shape: Sequence[int], seed: int) -> Tensor:
+        draw = torch.Generator(self.device).manual_seed(seed)
+        return torch.rand(tuple(shape), generator=draw, device=self.device)
+
+
+def _no_time(row: Row) -> None:
+    raise TimeoutError("no time left in this section")
+
+
+def pair(bench: GpuBench, workload: Workload, updates: float, precision: str = "single") -> None:
+    """Measure the projector and its adjoint."""
+    suffix = "" if precision == "single" else f", {precision}"
+    projector = Projector(grid=workload.grid, geometry=workload.geometry, precision=precision)
+    batch = () if workload.batch == 1 else (workload.batch,)
+    kept: list[Tensor] = []
+
+    def run_forward(row: GpuRow) -> None:
+        volume = bench.rand((*batch, *workload.grid.shape), 1)
+        kept.append(bench.measure(row, lambda: projector @ volume, updates=updates))
+
+    def run_adjoint(row: GpuRow) -> None:
+        values = bench.rand((*batch, *workload.geometry.shape), 2)
+        image = bench.measure(row, lambda: projector.T @ values, updates=workload.backward_updates())
+        row.repeats = bool(torch.equal(image, projector.T @ values))
+        if kept:
+            volume = bench.rand((*batch, *workload.grid.shape), 1)
+            row.gap = adjoint_gap(kept.pop(), values, volume, image)
+
+    name = workload.name
+    bench.add(GpuRow(workload=name, task=f"forward{suffix}", tool="raymend"), run_forward)
+    bench.add(GpuRow(workload=name, task=f"adjoint{suffix}", tool="raymend"), run_adjoint)
+
+
+def backprojection(bench: GpuBench, workload: Workload, precision: str = "single") -> None:
+    """Measure the backprojection of FBP or FDK alone."""
+    suffix = "" if precision == "single" else f", {precision}"
+    unit = getattr(workload.geometry, "source_to_axis", 1.0)
+    places = maps(workload.geometry, workload.grid, unit=unit)
+
+    def run(row: GpuRow) -> None:
+        values = bench.rand((workload.batch, *workload.geometry.shape), 2)
+        kernel = kernels.find("backproject", values, precision)
+        bench.measure(row, lambda: kernel(places, values), updates=workload.backward_updates(), note="alone")
+
+    bench.add(GpuRow(workload=workload.name, task=f"backprojection{suffix}", tool="raymend"), run)
+
+
+def whole(bench: GpuBench, workload: Workload, task: str, method: Callable[..., Tensor], *, judged: bool) -> None:
+    """Measure FBP or FDK from line integrals on the GPU to the image on it."""
+
+    def run(row: GpuRow) -> None:
+        values = workload.ball_values().to(bench.device) if judged else bench.rand(workload.geometry.shape, 2)
+        scan = Scan(geometry=workload.geometry, values=values)
+        image = bench.measure(row, lambda: method(scan, workload.grid), updates=workload.backward_updates())
+        if judged:
+            judge(row, image.cpu(), workload)
+
+    bench.add(GpuRow(workload=workload.name, task=task, tool="raymend"), run)
+
+
+def filtering(bench: GpuBench, workload: Workload) -> None:
+    """Measure weighting and filtering alone."""
+    geometry, rows = workload.geometry, (0, workload.geometry.detector.shape[0])
+    options = {"window": "ram-lak", "cutoff": 1.0, "padding": "zero"}
+    recipe = Recipe.of(geometry, workload.grid, redundancy(geometry), **options)
+
+    def run(row: GpuRow) -> None:
+        scan = Scan(geometry=geometry, values=bench.rand(geometry.shape, 2))
+        bench.measure(row, lambda: recipe.filtered(scan, slice(None), rows), note="alone")
+
+    bench.add(GpuRow(workload=workload.name, task="filtering", tool="raymend"), run)
+
+
+def stacked(fan: Workload, slices: int) -> Workload:
+    return replace(fan, name="W2" if slices == 32 else f"W2, {slices} slices", batch=slices)
+
+
+def measure_plane(bench: GpuBench, work: "Problems") -> None:
+    fan, updates = work["W1"], work.updates("W1")
+    pair(bench, fan, updates)
+    for slices in (4, 5) if bench.interpreted else (32, 64, 128):
+        stack = stacked(fan, slices)
+        for precision in kernels.PRECISIONS:
+            pair(bench, stack, slices * updates, precision)
+    for precision in ("single", "half"):
+        backprojection(bench, work["W4"], precision)
+    whole(bench, work["W4"], "FBP", recon.fbp, judged=True)
+
+
+def measure_cone(bench: GpuBench, work: "Problems") -> None:
+    cone = work["W3"]
+    pair(bench, cone, work.updates("W3"))
+    for precision in ("single", "half"):
+        backprojection(bench, cone, precision)
+    filtering(bench, cone)
+    whole(bench, cone, "FDK", recon.fdk, judged=True)
+
+
+def measure_c_arm(bench: GpuBench, work: "Problems") -> None:
+    large = work["C-arm"]
+    for precision in ("single", "half"):
+        backprojection(bench, large, precision)
+    whole(bench, large, "FDK", recon.fdk, judged=False)
+    pair(bench, large, work.updates("C-arm"))
+
+
+def measure_gradient(bench: GpuBench, work: "Problems") -> None:
+    """The goal is a cost of at most four forward projections."""
+    for name in ("W1", "W3"):
+        problem = work[name]
+        rays = Projector(grid=problem.grid, geometry=problem.geometry).lines
+
+        def run(row: GpuRow, problem: Workload = problem, rays: Any = rays) -> None:
+            volume, values = bench.rand((1, *problem.grid.shape), 1), bench.rand((1, *problem.geometry.shape), 2)
+            kernel = kernels.find("ray_gradient", volume)
+            bench.measure(row, lambda: kernel(rays, volume, values))
+
+        bench.add(GpuRow(workload=name, task="gradient to poses", tool="raymend"), run)
+
+
+def measure_solvers(bench: GpuBench, work: "Problems") -> None:
+    methods = {"OS-SART": partial(recon.os_sart, subsets=2 if bench.interpreted else None), "CGLS": recon.cgls}
+    for name in ("W1", "W3"):
+        problem = work[name]
+        for task, method in methods.items():
+
+            def run(row: GpuRow, problem: Workload = problem, method: Any = method) -> None:
+                count = bench.iterations
+                scan = Scan(geometry=problem.geometry, values=problem.ball_values().to(bench.device))
+                work = lambda: method(scan, problem.grid, iterations=count).image  # noqa: E731
+                image = bench.measure(row, work, per=count, note=f"{count} iterations, set-up included")
+                row.note += f"; {1 / row.wall:.3g} a second"
+                judge(row, image.cpu(), problem)
+
+            bench.add(GpuRow(workload=name, task=f"{task}, an iteration", tool="raymend"), run)
+
+
+def measure_peers(bench: GpuBench, work: "Problems") -> None:
+    """Measure whatever toolbox is there; one that is not has one row that says so."""
+    for tool, tasks in gpu_peers.TOOLS.items():
+        if importlib.util.find_spec(gpu_peers.MODULES[tool]) is None:
+            bench.add(GpuRow(workload="all", task="all", tool=tool, note="not installed"), lambda row: None)
+            continue
+        for name, task, prepare in tasks:
+            problem = work[name] if name in ("W1", "W3", "W4", "C-arm") else stacked(work["W1"], 32)
+            updates = problem.backward_updates()
+            if task == "forward":
+                updates = work.updates("W1" if name == "W2" else name) * problem.batch
+
+            def run(row: GpuRow, problem: Workload = problem, prepare: Any = prepare, updates: float = updates) -> None:
+                batch = () if problem.batch == 1 else (problem.batch,)
+                shape = problem.grid.shape if row.task == "forward" else problem.geometry.shape
+                data = bench.rand((*batch, *shape), 1)
+                call, note = prepare(problem.geometry, problem.grid, data)
+                bench.measure(row, call, updates=updates, note=note)
+
+            bench.add(GpuRow(workload=name, task=task, tool=tool), run)
+
+
+SECTIONS = {
+    "correct": lambda bench, work: check_all(bench, GpuRow),
+    "plane": measure_plane,
+    "cone": measure_cone,
+    "c-arm": measure_c_arm,
+    "gradient": measure_gradient,
+    "solvers": measure_solvers,
+    "peers": measure_peers,
+}
+
+
+class Problems(dict[str, Workload]):
+    """The workloads, and the updates of their forward projections, counted once on the CPU by its own kernels."""
+
+    def __init__(self, *, quick: bool, interpreted: bool) -> None:
+        part = TINY if interpreted else 8
+        super().__init__({**workloads(quick, part), "C-arm": c_arm(quick, part)})
+        self._updates: dict[str, float] = {}
+
+    def updates(self, name: str) -> float:
+        if name not in self._updates:
+            with own_kernels():
+                self._updates[name] = self[name].forward_updates()
+        return self._updates[name]
+
+
+FIND = kernels.find
+
+
+@contextlib.contextmanager
+def own_kernels() -> Iterator[None]:
+    """Let tensors on the CPU find its own kernels again, within --interpret."""
+    routed, kernels.find = kernels.find, FIND
+    yield
+    kernels.find = routed
+
+
+def interpret(operation: str, tensor: Tensor, precision: str = "single") -> Any:
+    """Find the Triton kernel for tensors on the CPU, which the interpreter runs."""
+    from recon.kernels import gpu
+
+    kernel = getattr(gpu, operation)
+    return kernel if precision == "single" else partial(kernel, precision=precision)
+
+
+def machine(*, interpreted: bool) -> dict[str, Any]:
+    """Describe card and software, before anything is timed."""
+    names = ("torch", "triton", "numpy", *gpu_peers.PACKAGES)
+    card, driver = ("none: Triton's interpreter", "none") if interpreted else _card()
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "card": card,
+        "driver": driver,
+        "system": f"{platform.system()} {platform.machine()}",
+        "versions": {"python": platform.python_version(), "cuda": torch.version.cuda, **_versions(names)},
+    }
+
+
+def _card() -> tuple[str, str]:
+    found = torch.cuda.get_device_properties(0)
+    card = f"{found.name}, {found.multi_processor_count} processors, {found.total_memory / 2**30:.0f} GiB"
+    question = ["nvidia-smi", "--query-gpu=driver_version,clocks.max.sm,clocks.sm", "--format=csv,noheader", "--id=0"]
+    try:
+        answer = subprocess.run(question, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return card, "unknown"
+    driver, most, now = answer.split(", ")
+    return f"{card}, at most {most} ({now} at the start)", driver
+
+
+def _versions(names: Sequence[str]) -> dict[str, str]:
+    found = {}
+    for name in names:
+        with contextlib.suppress(ModuleNotFoundError):  # importlib's own derives from it
+            found[name] = version(name)
+    return found
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Times and correctness of the GPU kernels, beside the peers there.")
+    parser.add_argument("--quick", action="store_true", help="an eighth of the size: to see that it runs")
+    parser.add_argument("--interpret", action="store_true", help="tiny, on the CPU, in Triton's interpreter")
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS), help="some of the sections")
+    parser.add_argument("--seconds", type=float, default=460.0, help="for all sections together (default: 460)")
+    parser.add_argument("--output", type=Path, help="folder for the results (default: this; in small a new one)")
+    return parser.parse_args()
+
+
+def main() -> int:
+    arguments = parse()
+    quick = arguments.quick or arguments.interpret
+    if arguments.interpret:
+        os.environ["TRITON_INTERPRET"] = "1"  # before Triton is loaded
+        kernels.find = interpret
+    elif not torch.cuda.is_available():
+        print("not measured: torch finds no CUDA GPU here; --interpret proves that the script runs", file=sys.stderr)
+        return 2
+    output = arguments.output or (Path(tempfile.mkdtemp(prefix="raymend-gpu-")) if quick else Path(__file__).parent)
+    output.mkdir(parents=True, exist_ok=True)
+    bench = GpuBench(
+        repeats=3,
+        iterations=1 if arguments.interpret else 10,
+        peer_iterations=1,
+        quick=quick,
+        slow=False,
+        output=output,
+        machine=machine(interpreted=arguments.interpret),
+        device=torch.device("cpu" if arguments.interpret else "cuda"),
+        seconds=arguments.seconds,
+        interpreted=arguments.interpret,
+    )
+    print("\n".join(f"{name}: {text}" for name, text in bench.machine.items()), flush=True)
+    work = Problems(quick=quick, interpreted=arguments.interpret)
+    run(bench, work, arguments.only)
+    bench.write(finished=True)
+    print(table.gpu_section(json.loads((output / "gpu.json").read_text())))
+    print(f"written to {output} after {time.perf_counter() - bench.begun:.0f} s")
+    return 0
+
+
+def run(bench: GpuBench, work: Problems, sections: Sequence[str]) -> None:
+    """Go through the sections; each may take its share and what earlier ones left."""
+    share = bench.seconds / sum(SHARES[name] for name in sections)
+    bench.ends = bench.begun
+    for name in SECTIONS:
+        if name not in sections:
+            continue
+        bench.ends += share * SHARES[name]
+        print(f"\n{name}", flush=True)
+        try:
+            SECTIONS[name](bench, work)
+        except Exception as reason:  # what is set up outside a row
+            note = f"not measured: {' '.join(str(reason).split())[:120] or type(reason).__name__}"
+            bench.rows.append(GpuRow(workload=name, task="the rest", tool="raymend", note=note))
+            bench.write(finished=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
