@@ -25,7 +25,7 @@ class Launch:
 
     @property
     def name(self) -> str:
-        return str(self.kernel.fn.__name__)
+        return f"{self.kernel.fn.__module__.rpartition('.')[2]}.{self.kernel.fn.__name__}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,17 +124,28 @@ def _within(inner: tuple[int, int], outer: tuple[int, int]) -> bool:
     return inner != outer and outer[0] <= inner[0] and inner[1] <= outer[1]
 
 
-def length(found: Compiled, trips: float | None = None) -> float:
-    """Count the instructions of a trip of the hot loop.
+def length(found: Compiled, inner: float | None = None, outer: float = 1.0) -> float:
+    """Count the instructions of the hot loop.
 
     Args:
         found: the machine code.
-        trips: None for the innermost loop; else how often that loop runs, on average, in each trip of the loop around
-            it, which is then counted.
+        inner: None for one trip of the innermost loop; else how many trips of it count, on average, ...
+        outer: ... and how many of the loop around it.
     """
-    inner = innermost(found.loops)
-    if inner is None:
+    hot = innermost(found.loops)
+    if hot is None:
         return len(found.code)
-    size = inner[1] - inner[0] + 1
-    outer = around(found.loops, inner) if trips is not None else None
-    return size if outer is None or trips is None else outer[1] - outer[0] + 1 - size + trips * size
+    size = hot[1] - hot[0] + 1
+    if inner is None:
+        return size
+    wide = around(found.loops, hot)
+    return inner * size + (outer * (wide[1] - wide[0] + 1 - size) if wide else 0)
+
+
+def loaded(found: Compiled) -> int:
+    """Count the bits that a lane loads from global memory in a trip of the innermost loop."""
+    hot = innermost(found.loops)
+    first, last = hot if hot is not None else (0, len(found.code) - 1)
+    names = [re.match(r"(?:@!?U?P\w+ +)?(LDG(?:\.\w+)*) ", one) for one in found.code[first : last + 1]]
+    widths = [re.search(r"\.[US]?(8|16|64|128)\b", name[1]) for name in names if name]
+    return sum(int(width[1]) if width else 32 for width in widths)

@@ -55,6 +55,7 @@ from recon.scan import Scan
 
 Work = Callable[[], Any]
 TINY = 32  # part of the size in the interpreter
+STACKS = (9, 32, 64, 128)  # slices; nine in the interpreter, the fewest but one that are projected side by side
 ENOUGH = 0.3  # seconds of one row's repeats
 LONG = 4.0  # seconds after which nothing is repeated
 SHARES = {"correct": 90, "plane": 90, "cone": 60, "c-arm": 60, "gradient": 30, "solvers": 40, "peers": 90}
@@ -223,7 +224,7 @@ def stacked(fan: Workload, slices: int) -> Workload:
 def measure_plane(bench: GpuBench, work: "Problems") -> None:
     fan, updates = work["W1"], work.updates("W1")
     pair(bench, fan, updates)
-    for slices in (4, 5) if bench.interpreted else (32, 64, 128):
+    for slices in STACKS[:1] if bench.interpreted else STACKS[1:]:
         stack = stacked(fan, slices)
         for precision in kernels.PRECISIONS:
             pair(bench, stack, slices * updates, precision)
@@ -335,8 +336,10 @@ FIND = kernels.find
 def own_kernels() -> Iterator[None]:
     """Let tensors on the CPU find its own kernels again, within --interpret."""
     routed, kernels.find = kernels.find, FIND
-    yield
-    kernels.find = routed
+    try:
+        yield
+    finally:
+        kernels.find = routed
 
 
 def interpret(operation: str, tensor: Tensor, precision: str = "single") -> Any:

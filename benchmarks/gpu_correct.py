@@ -21,6 +21,7 @@ ROW = Detector(shape=(1, 27), pitch=(1.0, 1.4), offset=(0.1, -0.35))
 PANEL = Detector(shape=(7, 13), pitch=(1.7, 1.6), offset=(0.4, -0.3))
 FAN = {"source_to_axis": 30.0, "source_to_detector": 47.0}
 TASKS = ("forward", "adjoint", "backproject", "backproject_adjoint", "ray_gradient", "map_gradient")
+PRECISIONS = {"backproject": ("single", "half")}
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Case:
     grid: VolumeGrid
     batch: int = 1
     poses: Tensor | None = None
-    precisions: tuple[str, ...] = ("single",)
+    precisions: tuple[str, ...] = ("single",)  # of projecting
 
     def rays(self) -> Lines:
         return lines(self.geometry, self.grid, self.poses)
@@ -46,7 +47,7 @@ def cases(slices: int) -> Iterator[Case]:
     cone = ConeBeam.circular(5, detector=PANEL, start=0.2, **FAN)
     yield Case("fan", ConeBeam.circular(7, detector=ROW, start=0.1, **FAN), SLICE, batch=2)
     yield Case("stack", ParallelBeam.circular(6, detector=ROW, start=0.1), SLICE, slices, precisions=kernels.PRECISIONS)
-    yield Case("cone", cone, BOX, batch=2, precisions=("single", "half"))
+    yield Case("cone", cone, BOX, batch=2)
     yield Case("cone, arc", replace(cone, detector=arc), BOX)
     yield Case("tilted, moved", tilted(cone), BOX, poses=wobble(5))
 
@@ -66,10 +67,10 @@ def wobble(views: int) -> Tensor:
 
 def check_all(bench: Any, row: Any) -> None:
     """Add a row for every case, task and precision."""
-    for case in cases(5 if bench.interpreted else 65):
+    for case in cases(9 if bench.interpreted else 65):
         rays, places = case.rays(), case.places()
         for task in TASKS:
-            for precision in case.precisions if task in ("forward", "adjoint", "backproject") else ("single",):
+            for precision in case.precisions if task in ("forward", "adjoint") else PRECISIONS.get(task, ("single",)):
                 name = task if precision == "single" else f"{task}, {precision}"
                 check = Check(bench, case, rays, places, task, precision)
                 bench.add(row(workload=case.name, task=name, tool="check"), check)

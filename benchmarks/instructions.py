@@ -37,19 +37,31 @@ HEAD = (
     "updates",
     "per update",
     "ceiling",
-    "GUPS at most",
+    "GUPS by issue",
     "gfx942",
 )
 
-Constants = Mapping[str, Any]
+Known = Mapping[str, Any]  # arguments and constants of a launch by name
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """How many updates the hot loop of a kernel does in a trip, for all threads of a program together."""
+    """How many updates the counted trips of a kernel's hot loop do.
 
-    updates: Callable[[Constants], float]
-    trips: float | None = None  # see assembly.length
+    Either by what the kernel was told, for all threads of a program together; or by what a lane loads in the loop: that
+    holds whether the compiler unrolls it or not, where nothing else is loaded in it.
+    """
+
+    updates: Callable[[Known], float] | None = None
+    bits: Callable[[Known], float] | None = None  # that an update loads
+    inner: float | None = None  # see assembly.length
+    outer: float = 1.0
+
+    def per_lane(self, known: Known, loaded: int) -> float:
+        if self.bits is not None:
+            return loaded / self.bits(known)
+        assert self.updates is not None
+        return self.updates(known) / (32 * known["num_warps"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,14 +87,33 @@ class Row:
     per_update: float | None = None
     ceiling: float | None = None
     gfx942: str = "compiled"
+    failed: str = ""  # why an H200 cannot run it
 
     @property
     def key(self) -> str:
         return f"{self.case}: {self.kernel}"
 
 
-# Updates of a trip by the name of the kernel. What is not named here is compiled and compared, but has no updates.
-RULES: dict[str, Rule] = {}
+def _chunk(known: Known) -> float:
+    """Return the updates of a chunk of bins: those of a tile and a view, shared by the chunks these take on average."""
+    tiles, views = len(known["FIRST"]) - 1, len(known["values"])
+    chunks = float(known["FIRST"][-1]) / (tiles * views)
+    return float(known["TILE"] ** 2 * known["LANES"]) / chunks
+
+
+# By the name of the kernel. What is not named here is compiled and compared, but has no updates.
+RULES = {
+    "plane_rays.project_image": Rule(bits=lambda known: 2 * 32),
+    "plane_rays.project_stack": Rule(bits=lambda known: 2 * 8 * known["images"].element_size()),
+    "plane_pixels.spread_image": Rule(updates=lambda known: known["TY"] * known["TX"]),
+    "plane_pixels.spread_stack": Rule(updates=_chunk),
+    "cone._project_columns": Rule(updates=lambda known: 4 * known["ROWS"]),
+    # Two lines of four columns of voxels, which in W3 5.0 detector columns of a view can touch on average; it has 1.5
+    # runs of columns whose rays have one main axis.
+    "cone._spread_columns": Rule(updates=lambda known: 8 * known["HEIGHTS"], inner=5.0, outer=1.5),
+    "joseph._forward": Rule(bits=lambda known: 4 * 32),
+    "steady._columns": Rule(updates=lambda known: 4 * min(known["BZ"], known["nz"])),
+}
 
 
 def cases() -> Iterator[Case]:
@@ -110,7 +141,9 @@ def cases() -> Iterator[Case]:
     yield Case(name="W1 adjoint", call=spread(in_plane), ceiling=171)
     for slices in (32, 128):
         stack = f"W2 of {slices} slices"
-        yield Case(name=f"{stack}, forward", call=project(in_plane, slices), ceiling=9.5)
+        for precision in ("single", "half"):
+            call = project(in_plane, slices, precision=precision)
+            yield Case(name=f"{stack}, forward, {precision}", call=call, ceiling=9.5 if precision == "single" else None)
         for precision, ceiling in (("single", 17.5), ("tf32", 11.0), ("half", 10.0)):
             call = spread(in_plane, slices, precision=precision)
             yield Case(name=f"{stack}, adjoint, {precision}", call=call, ceiling=ceiling)
@@ -183,18 +216,26 @@ def rows(case: Case) -> Iterator[Row]:
 
 def measured(case: Case, name: str, one: Launch) -> Row:
     """Compile a launch for both machines."""
-    found, rule = assembly.compiled(one), RULES.get(one.name)
-    loop = assembly.length(found, rule.trips if rule else None)
+    try:
+        found = assembly.compiled(one)
+    except Exception as reason:
+        return Row(case=case.name, kernel=name, registers=0, stack=0, shared=0, loop=0, failed=_words(reason))
+    rule = RULES.get(one.name)
+    loop = assembly.length(found, rule.inner, rule.outer) if rule else assembly.length(found)
     row = Row(case=case.name, kernel=name, registers=found.registers, stack=found.stack, shared=found.shared, loop=loop)
     if rule is not None:
-        threads = 32 * one.constants["num_warps"]
-        updates = rule.updates({**_numbers(one), **one.constants}) / threads
+        updates = rule.per_lane({**_numbers(one), **one.constants}, assembly.loaded(found))
         row = replace(row, updates=updates, per_update=round(loop / updates, 2), ceiling=case.ceiling)
     try:
         assembly.build(one, assembly.AMD)
     except Exception as reason:
-        row = replace(row, gfx942=f"failed: {' '.join(str(reason).split())[:80] or type(reason).__name__}")
+        row = replace(row, gfx942=f"failed: {_words(reason)}")
     return row
+
+
+def _words(reason: Exception) -> str:
+    """Return the end of a message, which is where Triton says what is wrong, on one line."""
+    return " ".join(f"{reason} {reason.__cause__ or ''}".replace("|", "/").split())[-100:] or type(reason).__name__
 
 
 def _numbers(one: Launch) -> dict[str, Any]:
@@ -204,7 +245,8 @@ def _numbers(one: Launch) -> dict[str, Any]:
 
 def complaints(found: Sequence[Row], table: Mapping[str, Any], version: str) -> list[str]:
     """Name every kernel that spills, is over its ceiling, or is slower than the table or missing from it."""
-    texts = [f"{row.key}: spills {row.stack} bytes" for row in found if row.stack]
+    texts = [f"{row.key}: does not compile: {row.failed}" for row in found if row.failed]
+    texts += [f"{row.key}: spills {row.stack} bytes" for row in found if row.stack]
     texts += [
         f"{row.key}: {row.per_update:.1f} instructions for an update, the ceiling is {row.ceiling:g}"
         for row in found
@@ -232,7 +274,7 @@ def line(row: Row) -> str:
     """Write a row as a line of Markdown."""
     most = "" if row.per_update is None else f"{SLOTS / row.per_update:.0f}"
     numbers = (row.registers, row.stack, row.shared, row.loop, row.updates, row.per_update, row.ceiling)
-    cells = (row.case, row.kernel, *("" if n is None else f"{n:g}" for n in numbers), most, row.gfx942)
+    cells = (row.case, row.kernel, *("" if n is None else f"{n:g}" for n in numbers), most, row.failed or row.gfx942)
     return "| " + " | ".join(cells) + " |"
 
 

@@ -38,8 +38,26 @@ def test_loops_are_found_in_a_listing(script: Script) -> None:
     assert loops == [(1, 6), (2, 4)]  # neither the branch forward nor the trap at the end
     found = assembly.Compiled(registers=1, stack=0, shared=0, code=code, loops=loops)
     assert assembly.length(found) == 3
-    assert assembly.length(found, 1.5) == 3 + 1.5 * 3
+    assert assembly.length(found, 1.5, 2.0) == 2.0 * 3 + 1.5 * 3
     assert assembly.length(assembly.Compiled(registers=1, stack=0, shared=0, code=code, loops=[])) == 10
+
+
+@pytest.mark.parametrize(
+    ("code", "bits"),
+    [
+        ("LDG.E R4, desc[UR4][R2.64]", 32),
+        ("@!P0 LDG.E.CONSTANT R4, desc[UR4][R2.64]", 32),
+        ("@P1 LDG.E.128 R8, desc[UR4][R2.64+0x10]", 128),
+        ("LDG.E.64.CONSTANT R8, desc[UR4][R2.64]", 64),
+        ("LDG.E.U16 R8, desc[UR4][R2.64]", 16),
+        ("LDGSTS.E.128 [R2], desc[UR4][R2.64]", 0),
+        ("FFMA R3, R3, R4, R5", 0),
+    ],
+)
+def test_what_a_lane_loads_is_counted(script: Script, code: str, bits: int) -> None:
+    assembly = script("assembly")
+    found = assembly.Compiled(registers=1, stack=0, shared=0, code=["NOP", code, "BRA", "LDG.E R1"], loops=[(0, 2)])
+    assert assembly.loaded(found) == bits
 
 
 def row(script: Script, **changed: Any) -> Any:
@@ -55,6 +73,7 @@ def row(script: Script, **changed: Any) -> Any:
         ({"per_update": 29.5}, "1.0", ["29.5 instructions in an update, 28 before"]),
         ({"per_update": 29.5}, "2.0", []),  # another compiler
         ({"per_update": 31.0}, "2.0", ["31.0 instructions for an update, the ceiling is 30"]),
+        ({"failed": "why"}, "2.0", ["does not compile: why"]),
         ({"stack": 8}, "2.0", ["spills 8 bytes"]),
         ({"kernel": "new"}, "1.0", ["W3 FDK: new: not in instructions.json"]),
         ({"updates": None, "per_update": None, "loop": 471.0}, "1.0", ["471 instructions in a trip, 448 before"]),
