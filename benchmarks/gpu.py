@@ -191,14 +191,16 @@ def backprojection(bench: GpuBench, workload: Workload, precision: str = "single
     bench.add(GpuRow(workload=workload.name, task=f"backprojection{suffix}", tool="raymend"), run)
 
 
-def whole(bench: GpuBench, workload: Workload, task: str, method: Callable[..., Tensor], *, judged: bool) -> None:
-    """Measure FBP or FDK from line integrals on the GPU to the image on it."""
+def whole(
+    bench: GpuBench, workload: Workload, task: str, method: Callable[..., Tensor], ball: Tensor | None = None
+) -> None:
+    """Measure FBP or FDK from line integrals on the GPU, those of the ball if given, to the image on it."""
 
     def run(row: GpuRow) -> None:
-        values = workload.ball_values().to(bench.device) if judged else bench.rand(workload.geometry.shape, 2)
+        values = bench.rand(workload.geometry.shape, 2) if ball is None else ball.to(bench.device)
         scan = Scan(geometry=workload.geometry, values=values)
         image = bench.measure(row, lambda: method(scan, workload.grid), updates=workload.backward_updates())
-        if judged:
+        if ball is not None:
             judge(row, image.cpu(), workload)
 
     bench.add(GpuRow(workload=workload.name, task=task, tool="raymend"), run)
@@ -230,7 +232,7 @@ def measure_plane(bench: GpuBench, work: "Problems") -> None:
             pair(bench, stack, slices * updates, precision)
     for precision in ("single", "half"):
         backprojection(bench, work["W4"], precision)
-    whole(bench, work["W4"], "FBP", recon.fbp, judged=True)
+    whole(bench, work["W4"], "FBP", recon.fbp, work.ball("W4"))
 
 
 def measure_cone(bench: GpuBench, work: "Problems") -> None:
@@ -239,14 +241,15 @@ def measure_cone(bench: GpuBench, work: "Problems") -> None:
     for precision in ("single", "half"):
         backprojection(bench, cone, precision)
     filtering(bench, cone)
-    whole(bench, cone, "FDK", recon.fdk, judged=True)
+    whole(bench, cone, "FDK", recon.fdk, work.ball("W3"))
 
 
 def measure_c_arm(bench: GpuBench, work: "Problems") -> None:
     large = work["C-arm"]
     for precision in ("single", "half"):
         backprojection(bench, large, precision)
-    whole(bench, large, "FDK", recon.fdk, judged=False)
+    whole(bench, large, "FDK", recon.fdk)
+    whole(bench, large, "FDK, half", partial(recon.fdk, precision="half"))
     pair(bench, large, work.updates("C-arm"))
 
 
@@ -272,9 +275,9 @@ def measure_solvers(bench: GpuBench, work: "Problems") -> None:
 
             def run(row: GpuRow, problem: Workload = problem, method: Any = method) -> None:
                 count = bench.iterations
-                scan = Scan(geometry=problem.geometry, values=problem.ball_values().to(bench.device))
-                work = lambda: method(scan, problem.grid, iterations=count).image  # noqa: E731
-                image = bench.measure(row, work, per=count, note=f"{count} iterations, set-up included")
+                scan = Scan(geometry=problem.geometry, values=work.ball(problem.name).to(bench.device))
+                call = lambda: method(scan, problem.grid, iterations=count).image  # noqa: E731
+                image = bench.measure(row, call, per=count, note=f"{count} iterations, set-up included")
                 row.note += f"; {1 / row.wall:.3g} a second"
                 judge(row, image.cpu(), problem)
 
@@ -315,12 +318,18 @@ SECTIONS = {
 
 
 class Problems(dict[str, Workload]):
-    """The workloads, and the updates of their forward projections, counted once on the CPU by its own kernels."""
+    """The workloads, with what is worked out once on the CPU: updates of a forward projection, and the ball's rays."""
 
     def __init__(self, *, quick: bool, interpreted: bool) -> None:
         part = TINY if interpreted else 8
         super().__init__({**workloads(quick, part), "C-arm": c_arm(quick, part)})
         self._updates: dict[str, float] = {}
+        self._balls: dict[str, Tensor] = {}
+
+    def ball(self, name: str) -> Tensor:
+        if name not in self._balls:
+            self._balls[name] = self[name].ball_values()
+        return self._balls[name]
 
     def updates(self, name: str) -> float:
         if name not in self._updates:

@@ -52,6 +52,6 @@ class OnDevice(LinearOperator):
 def close(found: Tensor, expected: Tensor, share: float) -> None:
     """Compare with a share of the largest value, wherever the tensors are and whatever their type."""
     assert found.shape == expected.shape
-    most = float(expected.abs().max())
+    most = float(expected.detach().abs().max())
     difference = float((found.detach().cpu().double() - expected.detach().cpu().double()).abs().max())
     assert difference <= share * most, f"{difference / most:.1e} of the largest value"
