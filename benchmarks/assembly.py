@@ -124,22 +124,19 @@ def _within(inner: tuple[int, int], outer: tuple[int, int]) -> bool:
     return inner != outer and outer[0] <= inner[0] and inner[1] <= outer[1]
 
 
-def length(found: Compiled, inner: float | None = None, outer: float = 1.0) -> float:
-    """Count the instructions of the hot loop.
-
-    Args:
-        found: the machine code.
-        inner: None for one trip of the innermost loop; else how many trips of it count, on average, ...
-        outer: ... and how many of the loop around it.
-    """
-    hot = innermost(found.loops)
-    if hot is None:
+def length(found: Compiled, trips: Sequence[float] = (1.0,)) -> float:
+    """Count the instructions of so many trips of the hot loop, of the loop around it, and so on outwards."""
+    loop = innermost(found.loops)
+    if loop is None:
         return len(found.code)
-    size = hot[1] - hot[0] + 1
-    if inner is None:
-        return size
-    wide = around(found.loops, hot)
-    return inner * size + (outer * (wide[1] - wide[0] + 1 - size) if wide else 0)
+    total, inside = 0.0, 0
+    for count in trips:
+        if loop is None:
+            break
+        size = loop[1] - loop[0] + 1
+        total += count * (size - inside)
+        loop, inside = around(found.loops, loop), size
+    return total
 
 
 def loaded(found: Compiled) -> int:

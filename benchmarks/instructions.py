@@ -54,8 +54,7 @@ class Rule:
 
     updates: Callable[[Known], float] | None = None
     bits: Callable[[Known], float] | None = None  # that an update loads
-    inner: float | None = None  # see assembly.length
-    outer: float = 1.0
+    trips: Callable[[Known], tuple[float, ...]] = lambda known: (1.0,)  # of the innermost loop and outwards, on average
 
     def per_lane(self, known: Known, loaded: int) -> float:
         if self.bits is not None:
@@ -107,12 +106,19 @@ RULES = {
     "plane_rays.project_stack": Rule(bits=lambda known: 2 * 8 * known["images"].element_size()),
     "plane_pixels.spread_image": Rule(updates=lambda known: known["TY"] * known["TX"]),
     "plane_pixels.spread_stack": Rule(updates=_chunk),
-    "cone._project_columns": Rule(updates=lambda known: 4 * known["ROWS"]),
+    "cone_kernels.project_columns": Rule(updates=lambda known: 4 * known["ROWS"]),
     # Two lines of four columns of voxels, which in W3 5.0 detector columns of a view can touch on average; it has 1.5
     # runs of columns whose rays have one main axis.
-    "cone._spread_columns": Rule(updates=lambda known: 8 * known["HEIGHTS"], inner=5.0, outer=1.5),
+    "cone_kernels.spread_columns": Rule(updates=lambda known: 8 * known["HEIGHTS"], trips=lambda known: (5.0, 1.5)),
     "joseph._forward": Rule(bits=lambda known: 4 * 32),
+    # Windows of three rows by three columns, as in W3; both ways through a view are counted, one is gone.
+    "joseph._adjoint": Rule(
+        updates=lambda known: known["LANES"], trips=lambda known: (9.0 / known.get("AT_ONCE", 1), 3.0, 1.0)
+    ),
+    "slopes._sums": Rule(bits=lambda known: 4 * 32),
     "steady._columns": Rule(updates=lambda known: 4 * min(known["BZ"], known["nz"])),
+    "shadow_lines._lines": Rule(updates=lambda known: 4 * min(known["LENGTH"], known["nx"])),
+    "shadow_stack._pixels": Rule(updates=lambda known: 4 * min(known["BS"], known["images"])),
 }
 
 
@@ -150,7 +156,7 @@ def cases() -> Iterator[Case]:
     yield Case(name="W3 forward", call=project(in_space), ceiling=45)
     yield Case(name="W3 adjoint", call=spread(in_space), ceiling=63)
     yield Case(name="W3 tilted, forward", call=project(tilted))
-    yield Case(name="W3 tilted, adjoint", call=spread(tilted), ceiling=201)
+    yield Case(name="W3 tilted, adjoint", call=spread(tilted))
     shadows = maps(cone, box, unit=cone.source_to_axis)
     arc = _arc(cone)
     on_arc, slice_shadows = maps(arc, box, unit=arc.source_to_axis), maps(parallel, flat, unit=1.0)
@@ -221,11 +227,13 @@ def measured(case: Case, name: str, one: Launch) -> Row:
     except Exception as reason:
         return Row(case=case.name, kernel=name, registers=0, stack=0, shared=0, loop=0, failed=_words(reason))
     rule = RULES.get(one.name)
-    loop = assembly.length(found, rule.inner, rule.outer) if rule else assembly.length(found)
-    row = Row(case=case.name, kernel=name, registers=found.registers, stack=found.stack, shared=found.shared, loop=loop)
+    known = {**_numbers(one), **one.constants}
+    loop = assembly.length(found, rule.trips(known) if rule else (1.0,))
+    counts = {"registers": found.registers, "stack": found.stack, "shared": found.shared, "loop": loop}
+    row = Row(case=case.name, kernel=name, ceiling=case.ceiling, **counts)
     if rule is not None:
-        updates = rule.per_lane({**_numbers(one), **one.constants}, assembly.loaded(found))
-        row = replace(row, updates=updates, per_update=round(loop / updates, 2), ceiling=case.ceiling)
+        updates = rule.per_lane(known, assembly.loaded(found))
+        row = replace(row, updates=updates, per_update=round(loop / updates, 2))
     try:
         assembly.build(one, assembly.AMD)
     except Exception as reason:
@@ -246,6 +254,7 @@ def _numbers(one: Launch) -> dict[str, Any]:
 def complaints(found: Sequence[Row], table: Mapping[str, Any], version: str) -> list[str]:
     """Name every kernel that spills, is over its ceiling, or is slower than the table or missing from it."""
     texts = [f"{row.key}: does not compile: {row.failed}" for row in found if row.failed]
+    texts += [f"{name}: a ceiling, but no kernel whose updates are known; see RULES" for name in _unruled(found)]
     texts += [f"{row.key}: spills {row.stack} bytes" for row in found if row.stack]
     texts += [
         f"{row.key}: {row.per_update:.1f} instructions for an update, the ceiling is {row.ceiling:g}"
@@ -256,6 +265,12 @@ def complaints(found: Sequence[Row], table: Mapping[str, Any], version: str) -> 
         return texts
     known = table["rows"]
     return texts + [text for row in found for text in _compared(row, known.get(row.key))]
+
+
+def _unruled(found: Sequence[Row]) -> list[str]:
+    """Name the cases with a ceiling of which no kernel has known updates: a kernel that was renamed escapes else."""
+    ruled = {row.case for row in found if row.per_update is not None or row.failed}
+    return sorted({row.case for row in found if row.ceiling is not None} - ruled)
 
 
 def _compared(row: Row, before: Mapping[str, Any] | None) -> Iterator[str]:
@@ -289,11 +304,12 @@ def measure(only: Sequence[str]) -> tuple[list[Row], list[str]]:
         if only and not any(word in case.name for word in only):
             continue
         try:
-            for row in rows(case):
-                found.append(row)
-                print(line(row), flush=True)
+            here = list(rows(case))
         except ResourceError as reason:
             missing.append(f"{case.name}: {reason}")
+            continue
+        found += here
+        print("\n".join(map(line, here)), flush=True)
     return found, missing
 
 

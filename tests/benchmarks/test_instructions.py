@@ -38,7 +38,7 @@ def test_loops_are_found_in_a_listing(script: Script) -> None:
     assert loops == [(1, 6), (2, 4)]  # neither the branch forward nor the trap at the end
     found = assembly.Compiled(registers=1, stack=0, shared=0, code=code, loops=loops)
     assert assembly.length(found) == 3
-    assert assembly.length(found, 1.5, 2.0) == 2.0 * 3 + 1.5 * 3
+    assert assembly.length(found, (1.5, 2.0, 9.0)) == 1.5 * 3 + 2.0 * 3
     assert assembly.length(assembly.Compiled(registers=1, stack=0, shared=0, code=code, loops=[])) == 10
 
 
@@ -73,10 +73,15 @@ def row(script: Script, **changed: Any) -> Any:
         ({"per_update": 29.5}, "1.0", ["29.5 instructions in an update, 28 before"]),
         ({"per_update": 29.5}, "2.0", []),  # another compiler
         ({"per_update": 31.0}, "2.0", ["31.0 instructions for an update, the ceiling is 30"]),
+        ({"updates": None, "per_update": None}, "2.0", ["W3 FDK: a ceiling, but no kernel whose updates are known"]),
         ({"failed": "why"}, "2.0", ["does not compile: why"]),
         ({"stack": 8}, "2.0", ["spills 8 bytes"]),
         ({"kernel": "new"}, "1.0", ["W3 FDK: new: not in instructions.json"]),
-        ({"updates": None, "per_update": None, "loop": 471.0}, "1.0", ["471 instructions in a trip, 448 before"]),
+        (
+            {"updates": None, "per_update": None, "ceiling": None, "loop": 471.0},
+            "1.0",
+            ["471 instructions in a trip, 448 before"],
+        ),
         ({"gfx942": "failed: why"}, "1.0", ["gfx942 failed: why"]),
     ],
 )
