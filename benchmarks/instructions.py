@@ -1,12 +1,14 @@
 """How many instructions every Triton kernel takes for an update, and whether any spills: compiled, not run.
 
-    python benchmarks/instructions.py [--write] [--only NAME ...]
+    python benchmarks/instructions.py [--write] [--only NAME ...] [--every]
 
 Calls what the operators call, with empty tensors as large as those of W1 to W4, records what would be launched on an
 H200 and compiles each of it (assembly.py). Needs Triton for Linux, no GPU. Without --write the figures are compared
 with those in instructions.json: a kernel that spills, needs more than 5 % more instructions for an update than written
 there or more than the ceiling of its case, or stands not there at all, ends the script with 1. Another version of
 Triton compiles otherwise: then only spills and ceilings are compared. Every kernel is compiled for gfx942, too.
+With --every, so is what small scans of every geometry of the tests launch, in both precisions: what Triton's
+interpreter runs need not compile.
 
 An update is a voxel of a view in backprojection and a line of voxels crossed by a ray in projection. The limit is that
 of the issue slots: 132 processors × 128 lanes × 1.98 GHz over the instructions of an update.
@@ -18,6 +20,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -110,12 +113,12 @@ RULES = {
     # Two lines of four columns of voxels, which in W3 5.0 detector columns of a view can touch on average; it has 1.5
     # runs of columns whose rays have one main axis.
     "cone_kernels.spread_columns": Rule(updates=lambda known: 8 * known["HEIGHTS"], trips=lambda known: (5.0, 1.5)),
-    "joseph._forward": Rule(bits=lambda known: 4 * 32),
+    "joseph._forward": Rule(bits=lambda known: 4 * 8 * known["volume"].element_size()),
     # Windows of three rows by three columns, as in W3; both ways through a view are counted, one is gone.
     "joseph._adjoint": Rule(
         updates=lambda known: known["LANES"], trips=lambda known: (9.0 / known.get("AT_ONCE", 1), 3.0, 1.0)
     ),
-    "slopes._sums": Rule(bits=lambda known: 4 * 32),
+    "slopes._sums": Rule(bits=lambda known: 4 * 8 * known["volume"].element_size()),
     "steady._columns": Rule(updates=lambda known: 4 * min(known["BZ"], known["nz"])),
     "shadow_lines._lines": Rule(updates=lambda known: 4 * min(known["LENGTH"], known["nx"])),
     "shadow_stack._pixels": Rule(updates=lambda known: 4 * min(known["BS"], known["images"])),
@@ -173,9 +176,28 @@ def cases() -> Iterator[Case]:
     yield Case(name="W4 FBP of 32 slices", call=read(slice_shadows, 32))
     yield Case(name="W1 FBP", call=read(fan_shadows))
     volume, values = torch.empty(1, *box.shape), torch.empty(1, *cone.shape)
+    yield from _in_double(gpu, in_plane, in_space, tilted, shadows)
     yield Case(name="W3 transposed FDK", call=lambda: gpu.backproject_adjoint(shadows, volume))
     yield Case(name="W3 gradient to rays", call=lambda: gpu.ray_gradient(in_space, volume, values))
     yield Case(name="W3 gradient to maps", call=lambda: gpu.map_gradient(shadows, values, volume))
+
+
+def _in_double(gpu: Any, in_plane: Any, in_space: Any, tilted: Any, shadows: Any) -> Iterator[Case]:
+    """Yield what is compiled for double precision, which is for checks, not for speed: nothing may fail or spill."""
+    import torch
+
+    def empty(*shape: int) -> Any:
+        return torch.empty(1, *shape, dtype=torch.float64)
+
+    for name, rays in (("W1", in_plane), ("W3", in_space), ("W3 tilted", tilted)):
+        volume, values = empty(*rays.grid_shape), empty(*rays.shape)
+        yield Case(name=f"{name}, double, forward", call=partial(gpu.forward, rays, volume))
+        yield Case(name=f"{name}, double, adjoint", call=partial(gpu.adjoint, rays, values))
+    volume, values = empty(*in_space.grid_shape), empty(*in_space.shape)
+    yield Case(name="W3, double, FDK", call=partial(gpu.backproject, shadows, values))
+    yield Case(name="W3, double, transposed FDK", call=partial(gpu.backproject_adjoint, shadows, volume))
+    yield Case(name="W3, double, gradient to rays", call=partial(gpu.ray_gradient, in_space, volume, values))
+    yield Case(name="W3, double, gradient to maps", call=partial(gpu.map_gradient, shadows, values, volume))
 
 
 def _tilted(cone: Any, box: Any) -> tuple[Any, Any]:
@@ -241,9 +263,11 @@ def measured(case: Case, name: str, one: Launch) -> Row:
     return row
 
 
-def _words(reason: Exception) -> str:
-    """Return the end of a message, which is where Triton says what is wrong, on one line."""
-    return " ".join(f"{reason} {reason.__cause__ or ''}".replace("|", "/").split())[-100:] or type(reason).__name__
+def _words(reason: BaseException) -> str:
+    """Return what is at the bottom of an error, on one line."""
+    while reason.__cause__ is not None:
+        reason = reason.__cause__
+    return " ".join(str(reason).replace("|", "/").split())[-120:] or type(reason).__name__
 
 
 def _numbers(one: Launch) -> dict[str, Any]:
@@ -313,10 +337,81 @@ def measure(only: Sequence[str]) -> tuple[list[Row], list[str]]:
     return found, missing
 
 
+def compile_every() -> list[str]:
+    """Compile what scans of every geometry of the tests launch; return what fails or spills."""
+    texts = []
+    for name, one in every().items():
+        try:
+            found = assembly.compiled(one)
+        except Exception as reason:
+            texts.append(f"{name}: does not compile: {_words(reason)}")
+            continue
+        texts += [f"{name}: spills {found.stack} bytes"] * bool(found.stack)
+    return texts
+
+
+def every() -> dict[str, Launch]:
+    """Return the launches for every geometry of the tests, in both precisions; one of those that differ in sizes."""
+    import torch
+
+    sys.path.insert(0, str(TABLE.parents[1]))
+    from recon.kernels import gpu
+    from recon.kernels.maps import maps
+    from tests.contracts.geometries import CASES
+
+    found: dict[str, Launch] = {}
+    for dtype in (torch.float32, torch.float64):
+        for case in CASES:
+            rays, places = case.projector().lines, maps(case.geometry, case.grid, unit=30.0, poses=case.poses)
+            for batch in (1, 9):  # alone, and side by side
+                volume = torch.zeros(batch, *case.grid.shape, dtype=dtype)
+                values = torch.zeros(batch, *case.geometry.shape, dtype=dtype)
+                for call in _calls(gpu, rays, places, volume, values):
+                    for one in _launched(call):
+                        found.setdefault(f"{case}, {batch} of {str(dtype)[6:]}: {one.name}{_told(one)}", one)
+    distinct = {_told(one) + one.name: (name, one) for name, one in reversed(found.items())}
+    return dict(distinct.values())
+
+
+def _calls(gpu: Any, rays: Any, places: Any, volume: Any, values: Any) -> list[Callable[[], object]]:
+    precise = [partial(gpu.forward, rays, volume, way) for way in ("tf32", "half")]
+    precise += [partial(gpu.adjoint, rays, values, way) for way in ("tf32", "half")]
+    return [
+        partial(gpu.forward, rays, volume),
+        partial(gpu.adjoint, rays, values),
+        partial(gpu.backproject, places, values),
+        partial(gpu.backproject, places, values, "half"),
+        partial(gpu.backproject_adjoint, places, volume),
+        partial(gpu.ray_gradient, rays, volume, values),
+        partial(gpu.map_gradient, places, values, volume),
+        *precise,
+    ]
+
+
+def _launched(call: Callable[[], object]) -> list[Launch]:
+    from recon.errors import ResourceError
+
+    try:
+        return recorded(call)
+    except ResourceError:  # no kernel yet
+        return []
+
+
+def _told(one: Launch) -> str:
+    """Write down the constants of a launch that choose code, and the types of its tensors."""
+    types = [str(argument.dtype)[6:] for argument in one.arguments if hasattr(argument, "dtype")]
+    return f" { ({name: value for name, value in one.constants.items() if name != 'PITCH'}) } {' '.join(types)}"
+
+
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Instructions of every Triton kernel for an update, without a GPU.")
-    parser.add_argument("--write", action="store_true", help=f"write {TABLE.name} instead of comparing with it")
+    parser.add_argument(
+        "--write",
+        action="store_true",
+        help=f"write {TABLE.name} instead of comparing with it, with --only some rows of it",
+    )
     parser.add_argument("--only", nargs="*", default=[], metavar="WORDS", help="cases whose names hold any of these")
+    parser.add_argument("--every", action="store_true", help="also compile, uncounted, what every geometry launches")
     return parser.parse_args()
 
 
@@ -333,11 +428,12 @@ def main() -> int:
     if arguments.write:
         from table import write
 
-        record = {"triton": triton.__version__, "rows": {row.key: asdict(row) for row in found}}
+        kept = json.loads(TABLE.read_text())["rows"] if arguments.only else {}
+        record = {"triton": triton.__version__, "rows": {**kept, **{row.key: asdict(row) for row in found}}}
         write(TABLE, json.dumps(record, indent=1) + "\n")
         return 0
     table = json.loads(TABLE.read_text())
-    texts = complaints(found, table, triton.__version__)
+    texts = complaints(found, table, triton.__version__) + (compile_every() if arguments.every else [])
     if not arguments.only:
         texts += [f"{key}: no longer launched" for key in table["rows"] if key not in {row.key for row in found}]
     if triton.__version__ != table["triton"]:

@@ -82,11 +82,20 @@ def test_gradient_to_poses_reaches_them_on_the_cpu(device: torch.device, name: s
     close(gradients[1], gradients[0], 2e-5)
 
 
-@everywhere
+@on_gpu
 @pytest.mark.parametrize("name", BEAMS)
 def test_filtered_backprojection_is_that_of_the_cpu(
     device: torch.device, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    images_agree(name, device, monkeypatch)
+
+
+@pytest.mark.parametrize("device", ["interpreter"], indirect=True)
+def test_filtered_backprojection_of_the_interpreter(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    images_agree("cone", device, monkeypatch)
+
+
+def images_agree(name: str, device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
     geometry, grid = BEAMS[name]
     scan = Scan(geometry=geometry, values=torch.rand(geometry.shape, generator=torch.Generator().manual_seed(4)))
     method = fbp if geometry.parallel or geometry.detector.shape[0] == 1 else fdk
