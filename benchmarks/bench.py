@@ -96,8 +96,11 @@ class Bench:
             peers.clear()
         self.rows.append(row)
         table.ratios(self.rows)
-        print(table.line(row), flush=True)
+        print(self.line(row), flush=True)
         self.write(finished=False)
+
+    def line(self, row: Row) -> str:
+        return table.line(row)
 
     def take_up(self) -> None:
         """Go on with the rows of the last run in the folder, the start excepted."""
@@ -109,9 +112,8 @@ class Bench:
         """Write what there is, after every row: a run that is killed leaves what it measured, and says so."""
         rows = [asdict(row) for row in self.rows]
         record = {"machine": self.machine, "quick": self.quick, "finished": finished, "rows": rows}
-        page = table.page(self.rows, self.machine, quick=self.quick, finished=finished)
-        table.write(self.output / "RESULTS.md", page)
         table.write(self.output / "results.json", json.dumps(record, indent=1) + "\n")
+        table.render(self.output)
         if finished:
             table.append(self.output / "history.jsonl", history.entry(self.machine, rows, quick=self.quick))
 

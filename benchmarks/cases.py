@@ -96,9 +96,9 @@ class Workload:
         return shape if self.batch == 1 else (self.batch, *shape)
 
 
-def workloads(quick: bool) -> dict[str, Workload]:
-    """Make W1 to W4, an eighth as large when it has to be quick."""
-    part = 8 if quick else 1
+def workloads(quick: bool, part: int = 8) -> dict[str, Workload]:
+    """Make W1 to W4, a part as large when it has to be quick."""
+    part = part if quick else 1
     zoom = DISTANCES["source_to_detector"] / DISTANCES["source_to_axis"]
     size, bins, turns = 512 // part, 768 // part, 720 // part
     step = FIELD / size
@@ -117,3 +117,12 @@ def workloads(quick: bool) -> dict[str, Workload]:
         "W3": Workload(name="W3", geometry=cone, grid=box),
         "W4": Workload(name="W4", geometry=parallel, grid=flat),
     }
+
+
+def c_arm(quick: bool, part: int = 8) -> Workload:
+    """Make a problem of RabbitCT's size: 512³ voxels of half a millimetre, 496 views of 1248 × 960 pixels."""
+    part = part if quick else 1
+    size, step = 512 // part, 0.5 * part
+    panel = Detector(shape=(960 // part, 1248 // part), pitch=(0.32 * part, 0.32 * part))
+    cone = ConeBeam.circular(496 // part, detector=panel, source_to_axis=750.0, source_to_detector=1200.0)
+    return Workload(name="C-arm", geometry=cone, grid=VolumeGrid(shape=(size, size, size), spacing=(step, step, step)))

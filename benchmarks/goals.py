@@ -130,10 +130,39 @@ GOALS = (
 )
 
 
-def judge(rows: Sequence[Any]) -> list[tuple[str, ...]]:
+def worst_gap(rows: Rows) -> float:
+    """Return the largest adjoint gap of raymend's pairs in single precision."""
+    gaps = [row.gap for (_, task, tool), row in rows.items() if tool == "raymend" and task == "adjoint"]
+    if not [gap for gap in gaps if gap is not None]:
+        raise MissingError("no adjoint")
+    return max(float(gap) for gap in gaps if gap is not None)
+
+
+def per_forward(rows: Rows) -> float:
+    return number(rows, "W3", "gradient to poses", "wall") / number(rows, "W3", "forward", "wall")
+
+
+GPU_GOALS = (
+    rate("C-arm", "backprojection", 400, 600, 900),
+    rate("C-arm", "backprojection, half", 500, 700, 1000),
+    *(rate(stack, "forward", 800, 1500, 2200) for stack in ("W2", "W2, 128 slices")),
+    *(rate(stack, "adjoint", 400, 800, 1200) for stack in ("W2", "W2, 128 slices")),
+    *(rate(stack, "adjoint, half", 800, 1500, 2200) for stack in ("W2", "W2, 128 slices")),
+    rate("W3", "forward", 250, 450, 600),
+    rate("W3", "adjoint", 150, 250, 350),
+    *(faster("W1", task, "ASTRA CUDA", 2, 4, 6) for task in ("forward", "adjoint")),
+    *(faster("W3", task, "ASTRA CUDA", 2, 4, 6) for task in ("forward", "adjoint", "FDK")),
+    Goal(what="adjoint gap, the worst", unit="of |Ax| |y|", levels=(1e-5, 1e-6, None), read=worst_gap, most=True),
+    Goal(
+        what="W3 gradient to poses", unit="× a forward projection", levels=(4, None, None), read=per_forward, most=True
+    ),
+)
+
+
+def judge(rows: Sequence[Any], goals: Sequence[Goal] = GOALS) -> list[tuple[str, ...]]:
     """Return a line of cells for every goal."""
     index = {(row.workload, row.task, row.tool): row for row in rows}
-    return [_judged(goal, index) for goal in GOALS]
+    return [_judged(goal, index) for goal in goals]
 
 
 def _judged(goal: Goal, rows: Rows) -> tuple[str, ...]:
@@ -147,7 +176,11 @@ def _judged(goal: Goal, rows: Rows) -> tuple[str, ...]:
 
 def section(rows: Sequence[Any], load: Sequence[float] | None = None) -> str:
     """Write the goals as a section of Markdown; a load average above 1 at the start is said."""
-    head = (HEAD, ("---",) * len(HEAD))
     busy = load is not None and load[0] > 1
     warning = ["**The machine was busy at the start: what wall times say here is not a result.**\n"] if busy else []
-    return "\n".join([TEXT, *warning, *("| " + " | ".join(cells) + " |" for cells in (*head, *judge(rows))), ""])
+    return "\n".join([TEXT, *warning, *lines(judge(rows)), ""])
+
+
+def lines(judged: Sequence[tuple[str, ...]]) -> list[str]:
+    """Write judged goals as a table of Markdown."""
+    return ["| " + " | ".join(cells) + " |" for cells in (HEAD, ("---",) * len(HEAD), *judged)]

@@ -267,7 +267,7 @@ def _from_rtk(volume: Tensor, grid: VolumeGrid) -> Tensor:
 
 
 def diffct_forward(geometry: Geometry, grid: VolumeGrid, volume: Tensor) -> Work:
-    projector = _diffct(geometry, grid)
+    projector = diffct_projector(geometry, grid)
     flat = grid.shape[0] == 1
     image = volume[0] if flat else volume
 
@@ -279,7 +279,7 @@ def diffct_forward(geometry: Geometry, grid: VolumeGrid, volume: Tensor) -> Work
 
 
 def diffct_adjoint(geometry: Geometry, grid: VolumeGrid, values: Tensor) -> Work:
-    projector = _diffct(geometry, grid)
+    projector = diffct_projector(geometry, grid)
     flat = grid.shape[0] == 1
     data = values[:, 0] if flat else values.transpose(1, 2).contiguous()
 
@@ -290,15 +290,15 @@ def diffct_adjoint(geometry: Geometry, grid: VolumeGrid, values: Tensor) -> Work
     return work
 
 
-def _diffct(geometry: Geometry, grid: VolumeGrid) -> Any:
-    """Make diffct's projector on the processor, which is torch's; it counts columns before rows and x before y."""
+def diffct_projector(geometry: Geometry, grid: VolumeGrid, backend: str = "torch", device: Any = "cpu") -> Any:
+    """Make diffct's projector, "numba" on a GPU; it counts columns before rows and x before y."""
     import diffct
 
     if not isinstance(geometry, ConeBeam):
         raise ValueError("diffct is compared in fan and cone beam only")
-    source, centre, v, u = (vector.flip(1).float() for vector in geometry.rays().unbind(1))
+    source, centre, v, u = (vector.flip(1).float().to(device) for vector in geometry.rays().unbind(1))
     v, u = (vector / vector.norm(dim=1, keepdim=True) for vector in (v, u))
-    settings = {"voxel_spacing": grid.spacing[2], "backend": "torch"}
+    settings = {"voxel_spacing": grid.spacing[2], "backend": backend}
     (rows, columns), pitch = geometry.detector.shape, geometry.detector.pitch
     if rows == grid.shape[0] == 1:
         flat = tuple(vector[:, :2].contiguous() for vector in (source, centre, u))

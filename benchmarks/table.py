@@ -1,11 +1,13 @@
 """What bench.py writes: the machine, the table and the files."""
 
+import json
 import os
 import platform
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import goals
@@ -15,7 +17,7 @@ from raymend.machine import processors, vector_features
 from recon.io.atomic import atomic_write
 from recon.kernels.cpu import simd
 
-__all__ = ["append", "line", "machine", "page", "processors", "ratios", "write"]
+__all__ = ["append", "gpu_line", "gpu_section", "line", "machine", "page", "processors", "ratios", "render", "write"]
 
 HEAD = (
     "workload",
@@ -41,6 +43,28 @@ with their arrays and projectors made, raymend from call to return. Errors are r
 ball: of projections against exact line integrals, of images against means over the pixels (in 3-D, against values at
 the voxels' middles) wherever all views see them, which leaves out the corners of W4; the PSNR's peak is the ball's.
 After few iterations, or from few views, an image is not expected to be near.
+"""
+
+GPU_HEAD = (
+    "workload",
+    "task",
+    "tool",
+    "ms",
+    "GUPS",
+    "error %",
+    "PSNR dB",
+    "adjoint gap",
+    "repeats",
+    "peak MiB",
+    "×",
+    "note",
+)
+GPU_TEXT = """# Times on a GPU
+
+Written by `benchmarks/gpu.py`, which says what is measured. Times are medians, between events on the GPU, with all
+arrays on it. Errors are the largest difference from the plain twin over its largest value, for small cases; for FBP and
+FDK the relative root mean square on a smooth ball. *Repeats*: a second call gave the same bits. *Peak* is what a call
+allocates beyond its input, kept tables included. *×* is a peer's time over raymend's for the same row.
 """
 
 
@@ -112,6 +136,42 @@ def page(rows: Sequence[Any], found: dict[str, Any], *, quick: bool, finished: b
     head = [TEXT, about, small, goals.section(rows, found["load"]), "## Rows\n"]
     rules = "| " + " | ".join("---" for _ in HEAD) + " |"
     return "\n".join([*head, "| " + " | ".join(HEAD) + " |", rules, *map(line, rows), ""])
+
+
+def gpu_line(row: Any) -> str:
+    """Write a row measured on a GPU as a line of Markdown."""
+    wall = "" if row.wall is None else f"{1e3 * row.wall:.3g}"
+    gap = "" if row.gap is None else f"{row.gap:.0e}"
+    decibels, ratio = ("" if value is None else f"{value:.1f}" for value in (row.psnr, row.wall_ratio))
+    peak = "" if row.peak is None else f"{row.peak:.0f}"
+    same = {None: "", True: "yes", False: "**no**"}[row.repeats]
+    cells = (row.workload, row.task, row.tool, wall, _number(row.gups), _number(row.error), decibels, gap, same)
+    return "| " + " | ".join((*cells, peak, ratio, row.note.replace("|", "/"))) + " |"
+
+
+def gpu_section(record: dict[str, Any]) -> str:
+    """Write what gpu.py measured."""
+    rows, found = [SimpleNamespace(**row) for row in record["rows"]], record["machine"]
+    software = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
+    about = f"{found['date']}. {found['card']}, driver {found['driver']}, {found['system']}. {software}.\n"
+    small = "Measured with `--quick` or `--interpret`, in small: these are not results.\n" if record["quick"] else ""
+    cut = "" if record["finished"] else "The run did not end: rows are missing.\n"
+    rules = "| " + " | ".join("---" for _ in GPU_HEAD) + " |"
+    table = ["| " + " | ".join(GPU_HEAD) + " |", rules, *map(gpu_line, rows)]
+    judged = goals.lines(goals.judge(rows, goals.GPU_GOALS))
+    return "\n".join((GPU_TEXT, about, *filter(None, (small, cut)), *judged, "", *table, ""))
+
+
+def render(folder: Path) -> None:
+    """Write RESULTS.md from results.json and gpu.json, whichever there is."""
+    parts = []
+    if (folder / "results.json").exists():
+        record = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        rows = [SimpleNamespace(**row) for row in record["rows"]]
+        parts.append(page(rows, record["machine"], quick=record["quick"], finished=record["finished"]))
+    if (folder / "gpu.json").exists():
+        parts.append(gpu_section(json.loads((folder / "gpu.json").read_text(encoding="utf-8"))))
+    write(folder / "RESULTS.md", "\n".join(parts))
 
 
 def write(path: Path, text: str) -> None:
