@@ -22,6 +22,7 @@ _UPRIGHT_FROM = 8  # rows and slices, from which on lanes run along them
 _LANES = 64  # pixels per program
 _MARGIN = 0.01  # voxels by which a window is widened: far more than float32 is wrong by
 _WIDEST = 0.7  # rad between columns of an arc
+_VIEWS = 64  # looked at together
 
 
 @dataclass(frozen=True)
@@ -72,30 +73,31 @@ def _axes(maps: Maps, numbers: Tensor, angles: Tensor, middle: Middle) -> tuple[
 
     A component of the direction of the rays in a window is affine in row and column: corners bound it.
     """
+    parts = [_steepness(maps, some, angles, middle) for some in numbers.split(_VIEWS)]
+    least, axis = torch.cat(parts).max(1)
+    wide = maps.arc and 1 / maps.scale > _WIDEST
+    return axis, (least > 1e-3) & (not wide)
+
+
+def _steepness(maps: Maps, numbers: Tensor, angles: Tensor, middle: Middle) -> Tensor:
+    """Return the least share (view, 3) that each axis has in the rays of a view; negative where it has both signs."""
     rows, columns = maps.detector_shape
-    a, b, c = numbers[:, :12].unflatten(1, (3, 4))[..., :3].unbind(1)
+    a, b, c = (function[:, None] for function in numbers[:, :12].unflatten(1, (3, 4))[..., :3].unbind(1))
     row = torch.tensor([-1.0, rows], dtype=torch.float64) - middle.row - 0.5
     if maps.arc:
         cosine, sine = angles[:-1, :1], angles[:-1, 1:]
-        b, c = b[:, None] * cosine - c[:, None] * sine, b[:, None] * sine + c[:, None] * cosine  # (view, column, 3)
+        b, c = b * cosine - c * sine, b * sine + c * cosine  # (view, column, 3)
         tangent, secant = angles[-1]
-        corner_rows = (row - numbers[:, 12:13])[:, None, None, :, None] * torch.stack([torch.ones(()), secant])
-        corner_rows = corner_rows.flatten(3)[:, :, 0, :, None]  # (view, 1, corner, 1)
-        corner_columns = torch.stack([-tangent, tangent])
-        a, b, c = a[:, None], b, c
+        row = torch.cat([row - numbers[:, 12:13], (row - numbers[:, 12:13]) * secant], dim=1)  # (view, corner)
+        column = torch.stack([-tangent, tangent])
     else:
-        corner_rows = row.reshape(1, 1, -1, 1)
-        corner_columns = torch.tensor([-1.0, columns], dtype=torch.float64) - middle.column - 0.5
-        a, b, c = a[:, None], b[:, None], c[:, None]
-    first = a[:, :, None] - corner_rows * c[:, :, None]  # (view, column, corner row, 3)
-    second = b[:, :, None] - corner_columns[:, None] * c[:, :, None]
-    first, second = torch.broadcast_tensors(first[:, :, :, None], second[:, :, None])
-    direction = torch.linalg.cross(first, second)
+        row = row[None]
+        column = torch.tensor([-1.0, columns], dtype=torch.float64) - middle.column - 0.5
+    first = a[:, :, None] - row[:, None, :, None] * c[:, :, None]  # (view, column, corner, 3)
+    second = b[:, :, None] - column[:, None] * c[:, :, None]
+    direction = torch.linalg.cross(*torch.broadcast_tensors(first[:, :, :, None], second[:, :, None]))
     direction = (direction / direction.norm(dim=-1, keepdim=True)).flatten(1, -2).nan_to_num(0.0)
-    least = torch.maximum(direction.amin(1), -direction.amax(1))  # positive where all have one sign
-    least, axis = least.max(1)
-    wide = maps.arc and 1 / maps.scale > _WIDEST
-    return axis, (least > 1e-3) & (not wide)
+    return torch.maximum(direction.amin(1), -direction.amax(1))
 
 
 plan = Kept(_plan)
