@@ -72,6 +72,15 @@ def find(m, view, z, y, x, arc, scale, shift, middle):
 
 
 @inline
+def rise(m, view, y, x, weight, arc):
+    """Return by how many rows the shadow moves from one height to the next where it stays on a detector column."""
+    slope = m[view, 0, 0] * math.sqrt(weight)
+    if not arc and m[view, 2, 1] * y + m[view, 2, 2] * x + m[view, 2, 3] < 0:  # behind the source
+        slope = -slope
+    return slope
+
+
+@inline
 def add_column(total, flat, row, slope, share, rows, column_step, weight):
     """Add one view to a column of voxels whose shadows move evenly along one detector column."""
     heights = len(total)
@@ -107,7 +116,7 @@ def shadow_backprojection(job0, job1, padded, matrices, arc, scale, shift, middl
                     if column <= -1.0 or column >= columns:
                         continue
                     j, share = place(column, columns)
-                    slope = matrices[view, 0, 0] * math.sqrt(weight)
+                    slope = rise(matrices, view, y, x, weight, arc)
                     if nz == 1:
                         total[0] += read(padded[item, view, j * step :], row, share, rows, step, weight)
                     else:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from recon.kernels.cpu.backprojection import shadow_arguments
 from recon.kernels.cpu.compile import inline, kernel
-from recon.kernels.cpu.shadow import find, place
+from recon.kernels.cpu.shadow import find, place, rise
 from recon.kernels.maps import Maps
 from recon.kernels.reference import ON_A_KINK
 
@@ -61,9 +61,7 @@ def shadow_projection(job0, job1, volume, matrices, arc, scale, shift, middle, r
                 row, column, weight = find(matrices, view, 0.0, y, x, arc, scale, shift, middle)
                 if steady and not -1.0 < column < columns:
                     continue
-                slope = matrices[view, 0, 0] * math.sqrt(weight)
-                if not arc and matrices[view, 2, 1] * y + matrices[view, 2, 2] * x + matrices[view, 2, 3] < 0:
-                    slope = -slope  # behind the source
+                slope = rise(matrices, view, y, x, weight, arc)
                 for z in range(nz):
                     if steady:
                         at = row + slope * z

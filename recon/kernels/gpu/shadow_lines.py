@@ -11,7 +11,7 @@ from torch import Tensor
 
 from recon.kernels.gpu.launch import INTERPRETED, cdiv, launch
 from recon.kernels.gpu.shadow_places import RAISED, affine, arc_tangent, rounded, within, write
-from recon.kernels.gpu.shadow_tables import FRONT, chunks, framed, limits, pitch, table
+from recon.kernels.gpu.shadow_tables import FRONT, Images, chunks, framed, limits, pitch, table
 from recon.kernels.maps import Maps
 
 PARALLEL, FLAT, ARC = 0, 1, 2  # forms of the beam
@@ -147,16 +147,15 @@ def _lines_wide(
     write(out + (image * ny + y) * nx + block * LENGTH + lane, total, (block * LENGTH + lane < nx) & (y < ny), ADD)
 
 
-def backproject(maps: Maps, images: Tensor, beam: int, storage: torch.dtype, factor: Tensor | None) -> Tensor:
-    """Sum, over the views, what pixels read in images (image, view, column): (image, y, x)."""
-    _, ny, nx = maps.grid_shape
-    out = images.new_empty(len(images), ny, nx)
-    columns = maps.detector_shape[1]
-    size = torch.finfo(storage).bits // 8 * pitch(columns) * len(images)
+def backproject(
+    maps: Maps, images: Images, out: Tensor, beam: int, storage: torch.dtype, factor: Tensor | None
+) -> None:
+    """Fill out (image, y, x) with the sum, over the views, of what pixels read in images."""
+    (count, ny, nx), columns = out.shape, maps.detector_shape[1]
+    size = torch.finfo(storage).bits // 8 * pitch(columns) * count
     for views in chunks(len(maps.matrices), max(size, 24 * ny * cdiv(nx, _LENGTH))):
-        frames = framed(images[:, views], storage, factor)[:, FRONT:-FRONT].contiguous()
+        frames = framed(images(views), storage, factor)[:, FRONT:-FRONT].contiguous()
         _launch(maps, views, frames, out, beam)
-    return out
 
 
 def _launch(maps: Maps, views: slice, frames: Tensor, out: Tensor, beam: int, *, wide: bool = INTERPRETED) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 from recon.kernels.gpu.launch import INTERPRETED, cdiv, launch
 from recon.kernels.gpu.shadow_columns import ENTRY, columns_of
 from recon.kernels.gpu.shadow_places import write
-from recon.kernels.gpu.shadow_tables import FRONT, chunks, table
+from recon.kernels.gpu.shadow_tables import FRONT, Images, chunks, table
 from recon.kernels.maps import Maps
 
 FEWEST = 16  # images that fill enough lanes
@@ -83,18 +83,16 @@ def _pixels_wide(
     write(out + s.to(tl.int64) * (ny * nx) + n, total, (s < images) & (n < ny * nx), ADD)
 
 
-def backproject(maps: Maps, images: Tensor, storage: torch.dtype, factor: Tensor | None) -> Tensor:
-    """Sum, over the views, what pixels read in images (image, view, column): (image, y, x)."""
-    _, ny, nx = maps.grid_shape
-    out = images.new_empty(len(images), ny, nx)
-    width, columns = cdiv(len(images), _LANES) * _LANES, maps.detector_shape[1]
+def backproject(maps: Maps, images: Images, out: Tensor, storage: torch.dtype, factor: Tensor | None) -> None:
+    """Fill out (image, y, x) with the sum, over the views, of what pixels read in images."""
+    count, ny, nx = out.shape
+    width, columns = cdiv(count, _LANES) * _LANES, maps.detector_shape[1]
     size = torch.finfo(storage).bits // 8 * (columns + 2 * FRONT) * width
     for views in chunks(len(maps.matrices), max(size, 4 * ENTRY * ny * nx)):
-        lines = images[:, views].permute(1, 2, 0)
-        frames = images.new_zeros(len(lines), columns + 2 * FRONT, width, dtype=storage)
-        frames[:, FRONT : FRONT + columns, : len(images)] = lines if factor is None else lines * factor
+        lines = images(views).permute(1, 2, 0)
+        frames = out.new_zeros(len(lines), columns + 2 * FRONT, width, dtype=storage)
+        frames[:, FRONT : FRONT + columns, :count] = lines if factor is None else lines * factor
         _launch(maps, views, frames, out)
-    return out
 
 
 def _launch(maps: Maps, views: slice, frames: Tensor, out: Tensor, *, wide: bool = INTERPRETED) -> None:

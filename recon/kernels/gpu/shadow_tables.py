@@ -1,5 +1,6 @@
 """What kernels of shadows load: tables of the maps, counted from the middle, and projections framed by zeros."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -8,6 +9,8 @@ from torch import Tensor
 from recon.kernels.gpu.launch import cdiv
 from recon.kernels.maps import Maps
 from recon.kernels.plans import Kept
+
+Images = Callable[[slice], Tensor]  # of some views: (image, view, column)
 
 WIDTH = 16  # numbers per view of a table
 FRONT = 2  # zeros before the first row or column; two more follow the last
