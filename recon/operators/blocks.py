@@ -62,8 +62,7 @@ class Blocks:
                 slab = volume[:, block.slices].contiguous()
                 values = projections[:, block.views, block.rows].contiguous()
                 found = kernels.find("ray_gradient", slab)(self._lines(block), slab, values).to(out)
-                out[block.views] += found
-                out[block.views, 2] += self.lines.middle_of(block.rows) * found[:, 1]  # centre of a block: see Lines
+                out[block.views] += self.lines.by_whole(found, block.rows)
                 memory.release()
         return out
 
