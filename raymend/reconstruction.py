@@ -140,10 +140,12 @@ def on_one_device(scan: Scan, grid: VolumeGrid, settings: Settings, device: str)
     """Tell whether a GPU has room for an iterative reconstruction as a whole; fbp and fdk need no more than blocks."""
     import torch
 
+    from recon.devices import free_memory
+
     if settings.method in ANALYTIC:
         return False
     needed = scan.dtype.itemsize * (_VOLUMES * math.prod(grid.shape) + _SINOGRAMS * math.prod(scan.geometry.shape))
-    return needed < memory.device_memory(torch.device(device))
+    return needed < free_memory(torch.device(device))
 
 
 def in_slabs(scan: Scan, grid: VolumeGrid, settings: Settings, output: Path) -> Recipe | None:

@@ -11,7 +11,6 @@ import functools
 import math
 import mmap
 import os
-import re
 import shutil
 import tempfile
 import weakref
@@ -26,12 +25,12 @@ import torch
 from torch import Tensor
 
 from recon import checks
+from recon import devices as gpus
 from recon.errors import ConfigError, ResourceError
+from recon.sizes import in_words, parse_size
 
 Item = TypeVar("Item")
 
-_UNITS = {"": 1, "b": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40}
-_UNITS |= {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _SMALL = 1 << 22  # bytes that are kept in memory whatever the budget
 _WORK = (1 << 24, 1 << 29)  # bytes for the temporary arrays of one block: least and most
 _SHARE = 8  # one part in so many of the budget is for those
@@ -121,45 +120,11 @@ def limit(
             f"memory: {in_words(room)} is too small, as the libraries and one block take {in_words(least)}; "
             f"allow {in_words(_rounded(least))} or more"
         )
-    token = _current.set(Budget(limit=room, scratch=folder, devices=tuple(map(_device, devices))))
+    token = _current.set(Budget(limit=room, scratch=folder, devices=tuple(map(gpus.named, devices))))
     try:
         yield _current.get()
     finally:
         _current.reset(token)
-
-
-def _device(name: "torch.device | str") -> torch.device:
-    """Return a device that is there."""
-    try:
-        device = torch.device(name)
-    except (RuntimeError, TypeError):
-        raise ConfigError(f"devices: expected names such as cuda:0, got {name!r}") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"devices: expected one of {torch.cuda.device_count()} GPUs, got {name}")
-    return device
-
-
-def parse_size(size: "int | str") -> int:
-    """Return a number of bytes, given as such or as text: "800MiB", "6GiB", "6 GB".
-
-    Raises:
-        ConfigError: no number above 0, or an unknown unit.
-    """
-    if checks.whole(size) and int(size) > 0:
-        return int(size)
-    found = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([a-zA-Z]*)\s*", size) if isinstance(size, str) else None
-    if found is None or found[2].lower() not in _UNITS or not 0 < float(found[1]) < 1e15:
-        raise ConfigError(f"memory: expected a size such as 6GiB or 800MiB, got {size!r}")
-    return int(float(found[1]) * _UNITS[found[2].lower()])
-
-
-def in_words(size: float) -> str:
-    """Write a number of bytes with a unit."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:.4g} {unit}"
-        size /= 1024
-    return f"{size:.4g} TiB"
 
 
 def empty(shape: Sequence[int], *, dtype: torch.dtype = torch.float32, name: str = "array") -> Tensor:
@@ -233,24 +198,6 @@ def resident() -> int:
         return pages * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError):
         return 0
-
-
-@contextlib.contextmanager
-def on_device(what: str, device: torch.device) -> Iterator[None]:
-    """Say what to do where a GPU runs out of memory.
-
-    Raises:
-        ResourceError: it does; with what is free, and the blocks that would fit.
-    """
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        free = device_memory(device)
-        raise ResourceError(
-            f"{what}: {device} is out of memory, {in_words(free)} are free; blocks of {in_words(free // _SHARE)} would "
-            f"fit: work inside recon.memory.limit(), and with tensors on the CPU inside "
-            f'recon.memory.limit(devices=["{device}"])'
-        ) from error
 
 
 def in_turn(
@@ -343,26 +290,9 @@ def check_room(name: str, size: int, device: torch.device | None = None) -> None
         ResourceError: more than can be taken; with both numbers.
     """
     if device is not None and device.type != "cpu":
-        _check_device_room(name, size, device)
+        gpus.check_room(name, size, device)
     elif current().limit is None:
         checks.fits_memory(name, size)
-
-
-def _check_device_room(name: str, size: int, device: torch.device) -> None:
-    free = device_memory(device)
-    if size > free:
-        raise ResourceError(
-            f"{name}: {in_words(size)} of memory needed on {device}, {in_words(free)} available; keep the tensors on "
-            f'the CPU and send blocks to the GPU inside recon.memory.limit(devices=["{device}"])'
-        )
-
-
-def device_memory(device: torch.device) -> int:
-    """Return the bytes that tensors may still take on a GPU."""
-    if device.type != "cuda":
-        return 1 << 62  # nothing is kept on other devices
-    free, _ = torch.cuda.mem_get_info(device)
-    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
 def reserve(size: int, what: str) -> None:
@@ -397,7 +327,7 @@ def even_parts(count: int, size: int, *, extra: int = 0, least: int = 1) -> list
         ResourceError: the least does not fit into the budget; with the smallest that works.
     """
     least = min(least, count)
-    most = min([current().work // 4, *(device_memory(device) // _SHARE for device in current().devices)])
+    most = min([current().work // 4, *(gpus.free_memory(device) // gpus.SHARE for device in current().devices)])
     reserve(2 * (extra + least * size) + 2 * most, f"slices or views of {in_words(size)}")
     pieces = -(-count // max(least, (most - extra) // max(1, size)))
     pieces = max(pieces, min(len(current().devices), count))

@@ -53,6 +53,8 @@ class Scan:
         calibration: photons, electronic noise, attenuation of water, energy.
         provenance: what happened to the data so far, oldest first.
 
+    Values and poses may require a gradient, which results of `fbp` and `fdk` then have.
+
     Raises:
         ShapeError: an array that does not fit the geometry, or a dtype other than float32 and float64.
         FormatError: values that look like raw counts.

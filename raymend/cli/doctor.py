@@ -61,10 +61,11 @@ def _torch() -> dict[str, Any]:
 def _gpus() -> list[str]:
     import torch
 
-    from recon.memory import device_memory, in_words
+    from recon.devices import free_memory
+    from recon.sizes import in_words
 
     devices = [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
-    return [f"{d} {torch.cuda.get_device_name(d)}, {in_words(device_memory(d))} free" for d in devices]
+    return [f"{d} {torch.cuda.get_device_name(d)}, {in_words(free_memory(d))} free" for d in devices]
 
 
 def _numba() -> dict[str, Any]:

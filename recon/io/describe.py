@@ -18,8 +18,8 @@ from recon.io.detect import SCANS, VOLUMES, detect, expect, found
 from recon.io.read import read_scan, read_volume
 from recon.io.volume import Volume
 from recon.io.zarr_look import is_store, walk
-from recon.memory import in_words
 from recon.scan import Scan
+from recon.sizes import in_words
 
 _TRUNCATED: Final = 0.05  # share of the largest line integral that the detector's edge may see
 

@@ -20,7 +20,7 @@ from recon.errors import (
     ResourceError,
     ShapeError,
 )
-from recon.memory import in_words
+from recon.sizes import in_words
 
 DEFLATE_RATIO = 1100  # deflate cannot pack tighter than 1032 : 1; a larger claim is a lie
 

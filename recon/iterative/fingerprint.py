@@ -41,7 +41,7 @@ def _add(digest: Any, part: Any) -> None:
         _add(digest, torch.from_numpy(part))
     elif isinstance(part, LinearOperator):
         digest.update(type(part).__name__.encode())
-        for name, inner in sorted(part.__getstate__().items()):
+        for name, inner in sorted(part.__getstate__().items()):  # what makes a copy equal to it
             _add(digest, name)
             _add(digest, inner)
     # A projector makes its lines and blocks on first use: they follow from the rest and must not count.

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recon import checks, memory
+from recon import checks, devices, memory
 from recon.errors import CheckpointError, ConfigError, ShapeError, Status
 from recon.iterative.fingerprint import fingerprint
 from recon.iterative.solvers.base import Solver, State
@@ -101,7 +101,7 @@ def solve(
     checks.counts("iterations", (iterations,), 1)
     if tolerance is not None and not checks.finite("tolerance", tolerance) >= 0:
         raise ConfigError(f"tolerance: expected 0 or more, or None, got {tolerance}")
-    with torch.no_grad(), memory.on_device("iteration", torch.device("cuda")):
+    with torch.no_grad(), devices.told_when_full("iteration", torch.device("cuda")):
         solution = _begin(solver, terms, start) if resume is None else _resumed(resume, solver, terms)
         try:
             while solution.status is Status.MAX_ITERATIONS and solution.iterations < iterations:

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from recon import memory
+from recon import devices
 from recon.errors import ConfigError, ResourceError
 
 Kernel = Callable[..., Tensor]
@@ -37,7 +37,7 @@ def find(operation: str, tensor: Tensor, precision: str = "single") -> Kernel:
 
     @functools.wraps(kernel)
     def run(*arguments: Any) -> Tensor:
-        with memory.on_device(operation, tensor.device):
+        with devices.told_when_full(operation, tensor.device):
             return told(*arguments)
 
     return run

@@ -37,17 +37,12 @@ class Lines:
         """Shape of the projections (view, row, column)."""
         return len(self.source), self.rows, len(self.along)
 
-    def middle_of(self, rows: slice) -> float:
-        """Return how many rows the middle of some rows lies above that of all."""
-        first, last, _ = rows.indices(self.rows)
-        return (first + last - self.rows) / 2
-
     def block(self, views: slice, rows: slice, slices: slice) -> "Lines":
         """Return the rays of some views and rows, seen from some slices of the grid."""
         first, last, _ = rows.indices(self.rows)
         bottom, top, _ = slices.indices(self.grid_shape[0])
         drop = torch.tensor([float(bottom), 0.0, 0.0], dtype=torch.float64)
-        raise_by = self.middle_of(rows)
+        raise_by = (first + last - self.rows) / 2
         source = self.source[views]
         return replace(
             self,
@@ -59,6 +54,13 @@ class Lines:
             rows=last - first,
             grid_shape=(top - bottom, *self.grid_shape[1:]),
         )
+
+    def by_whole(self, slopes: Tensor, rows: slice) -> Tensor:
+        """Turn derivatives by the vectors of a `block`, (view, 5, 3), into ones by those of the whole."""
+        first, last, _ = rows.indices(self.rows)
+        slopes = slopes.clone()
+        slopes[:, 2] += (first + last - self.rows) / 2 * slopes[:, 1]
+        return slopes
 
 
 def refuse_arc(geometry: ScanGeometry) -> None:

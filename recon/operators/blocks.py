@@ -65,9 +65,7 @@ class Blocks:
             return self._worked("ray_gradient", block, device, volume[:, block.slices], rows)
 
         for block, part in memory.in_turn((block for cut in self.cuts(volume) for block in cut), work):
-            found = part.to(out)
-            out[block.views] += found
-            out[block.views, 2] += self.lines.middle_of(block.rows) * found[:, 1]  # centre of a block: see Lines
+            out[block.views] += self.lines.by_whole(part.to(out), block.rows)
             memory.release()
         return out
 

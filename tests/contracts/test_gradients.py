@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd import grad, gradcheck
 
-from recon import Diagonal, Projector, memory, sirt
+from recon import Diagonal, Projector, Solution, cgls, memory, os_sart, pwls, sirt
 from recon.errors import ConfigError, GeometryError, NumericalError, ShapeError
 from recon.operators import LinearOperator
 from recon.scan import Scan
@@ -175,11 +175,12 @@ def test_copies_have_the_numbers_and_no_graph() -> None:
     assert torch.equal(copy.deepcopy(weighted) @ torch.ones(2), (weighted @ torch.ones(2)).detach())
 
 
-def test_iterations_take_poses_as_numbers() -> None:
+@pytest.mark.parametrize("method", [sirt, os_sart, cgls, pwls])
+def test_iterations_take_poses_as_numbers(method: Callable[..., Solution]) -> None:
     a = CONE.projector()
     scan = Scan(geometry=CONE.geometry, values=(a @ draw(*CONE.grid.shape).abs()).float(), poses=CONE.poses)
-    expected = sirt(scan, CONE.grid, iterations=3).image
-    found = sirt(scan.moved(CONE.poses.clone().requires_grad_()), CONE.grid, iterations=3).image
+    expected = method(scan, CONE.grid, iterations=3).image
+    found = method(scan.moved(CONE.poses.clone().requires_grad_()), CONE.grid, iterations=3).image
     assert torch.equal(found, expected)
     assert not found.requires_grad
 

@@ -136,7 +136,7 @@ def test_data_go_to_the_devices_that_are_asked_for(
     """Without a GPU at hand, say that there are two and look where data and blocks would go."""
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    monkeypatch.setattr("recon.memory.device_memory", lambda device: free)
+    monkeypatch.setattr("recon.devices.free_memory", lambda device: free)
     found: dict[str, list[str]] = {"moves": []}
 
     def to(scan: Scan, device: str) -> Scan:

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from recon import memory
+from recon import devices, memory
 from recon.errors import ConfigError, ResourceError
+from recon.sizes import parse_size
 
 MANY = "64GiB"
 
@@ -17,13 +18,13 @@ MANY = "64GiB"
     [(1000, 1000), ("1000", 1000), ("6GiB", 6 << 30), ("1.5 gib", 3 << 29), ("800MB", 800_000_000), (".5k", 512)],
 )
 def test_sizes_are_read(size: int | str, number: int) -> None:
-    assert memory.parse_size(size) == number
+    assert parse_size(size) == number
 
 
 @pytest.mark.parametrize("size", ["", "much", "6 GiBB", "-1GiB", "0", "9" * 400 + "GiB", 0, -5, True, 1.5, None])
 def test_other_sizes_are_refused(size: object) -> None:
     with pytest.raises(ConfigError, match="memory: expected a size such as 6GiB"):
-        memory.parse_size(size)  # type: ignore[arg-type]
+        parse_size(size)  # type: ignore[arg-type]
 
 
 def test_a_budget_below_the_libraries_names_the_smallest_that_works(tmp_path: Path) -> None:
@@ -181,9 +182,9 @@ def test_devices_that_are_not_there_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_gpu_out_of_memory_names_blocks_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "device_memory", lambda device: 8 << 30)
+    monkeypatch.setattr(devices, "free_memory", lambda device: 8 << 30)
     said = r"forward: cuda:0 is out of memory, 8 GiB are free; blocks of 1 GiB would fit: .*devices=\[\"cuda:0\"\]"
-    with pytest.raises(ResourceError, match=said), memory.on_device("forward", torch.device("cuda:0")):
+    with pytest.raises(ResourceError, match=said), devices.told_when_full("forward", torch.device("cuda:0")):
         raise torch.OutOfMemoryError("CUDA out of memory")
     with pytest.raises(ResourceError, match=r"volume: 9 GiB of memory needed on cuda, 8 GiB available; .*limit\("):
         memory.check_room("volume", 9 << 30, torch.device("cuda"))

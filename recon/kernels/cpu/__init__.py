@@ -1,6 +1,6 @@
 """Compiled CPU kernels: tensors in, tensors out, checked against `recon.kernels.reference`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numba
@@ -53,17 +53,27 @@ def adjoint(lines: Lines, projections: Tensor) -> Tensor:
 
 def ray_gradient(lines: Lines, volume: Tensor, projections: Tensor) -> Tensor:
     """Differentiate the sum of `forward` times projections by source, centre, v, u and depth: (view, 5, 3), float64."""
-    views, rows, columns = lines.shape
-    out = torch.empty(views, 5, 3, dtype=torch.float64)
-    flat, step = _array(volume.flatten(1)), max(1, _SUMS // (40 * rows * columns))
-    for first in range(0, views, step):
-        part = slice(first, min(first + step, views))
-        block = lines.block(part, slice(None), slice(None))
+    out = torch.zeros(lines.shape[0], 5, 3, dtype=torch.float64)
+    flat = _array(volume.flatten(1))
+    for views, rows in _parts(lines.shape):
+        block = lines.block(views, rows, slice(None))
         sums = torch.empty(*block.shape, 5, dtype=torch.float64)
-        given = (flat, _array(projections[:, part]), lines.grid_shape, *_arguments(block), sums.numpy())
-        slopes.slopes_of_rays(len(block.source) * rows, *given)
-        out[part] = chain(lines, part, sums)
+        values = _array(projections[:, views, rows])
+        slopes.slopes_of_rays(
+            sums.shape[0] * sums.shape[1], flat, values, lines.grid_shape, *_arguments(block), sums.numpy()
+        )
+        out[views] += lines.by_whole(chain(block, slice(None), sums), rows)
     return out
+
+
+def _parts(shape: tuple[int, int, int]) -> Iterator[tuple[slice, slice]]:
+    """Cut projections into blocks of whole views, or of rows of one view, with few enough rays."""
+    views, rows, columns = shape
+    rays = max(1, _SUMS // 40)
+    view_step, row_step = max(1, rays // (rows * columns)), max(1, rays // columns)
+    for view in range(0, views, view_step):
+        for row in range(0, rows, row_step):
+            yield slice(view, min(view + view_step, views)), slice(row, min(row + row_step, rows))
 
 
 def _arguments(lines: Lines) -> tuple[Any, ...]:

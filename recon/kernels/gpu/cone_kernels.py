@@ -229,8 +229,7 @@ def _gather(projections, leap, leap_rest, height, from_z, scene, border, length,
         if WINDOW % 2 == 0:
             found += _hat(away - leap) * tl.load(at + 1)
         for j in tl.static_range(1, (WINDOW + 1) // 2):
-            up: tl.constexpr = j + 1 - WINDOW % 2
-            found += _unit((1.0 - up * leap) + away) * tl.load(at + up)
+            found += _unit((1.0 - (j + 1 - WINDOW % 2) * leap) + away) * tl.load(at + (j + 1 - WINDOW % 2))
             found += _unit((1.0 - j * leap) - away) * tl.load(at - j)
     return found
 
