@@ -49,7 +49,7 @@ class AstraProjector(LinearOperator):
         self._proj_geom, self._vol_geom = to_astra(_moved(geometry, poses), grid)
         self._planar = "GridSliceCount" not in self._vol_geom
         _refuse(model, self._proj_geom, grid)
-        self._made: int | None = None  # by which ASTRA knows the projector, in this process
+        self._handle: int | None = None  # by which ASTRA knows the projector, in this process
 
     @property
     def domain_shape(self) -> Shape:
@@ -70,7 +70,7 @@ class AstraProjector(LinearOperator):
         return f"AstraProjector(grid={self.grid!r}, geometry={self.geometry!r}, model={self.model!r})"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_made": None}
+        return {**super().__getstate__(), "_handle": None}
 
     def _forward(self, x: Tensor) -> Tensor:
         astra, out = _ready(self.model, x), x.new_empty(len(x), *self.range_shape)
@@ -100,11 +100,11 @@ class AstraProjector(LinearOperator):
 
     def _projector(self, astra: Any) -> int:
         """Return the number of the projector, made on first use and deleted with this object."""
-        if self._made is None:
+        if self._handle is None:
             number = int(astra.create_projector(_name(self.model, self._proj_geom), self._proj_geom, self._vol_geom))
             weakref.finalize(self, self._calls(astra).delete, number)
-            self._made = number
-        return self._made
+            self._handle = number
+        return self._handle
 
 
 def _moved(geometry: ScanGeometry, poses: Tensor | None) -> ScanGeometry:
