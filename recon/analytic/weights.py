@@ -108,7 +108,7 @@ def _half_fan(geometry: ParallelBeam | ConeBeam) -> Tensor:
 
 def _step(place: Tensor, columns: int) -> Tensor:
     """Rise from -1 to 1 as `place` does: by a sine over few shared columns, with a long flat middle over many."""
-    blend = max(_BLEND[0], _BLEND[1] / columns)
+    blend = max(_BLEND[0], _BLEND[1] / max(1, columns))
     if blend > 0.5:
         return torch.sin(math.pi / 2 * place)
     rise = ((place.abs() - (1 - blend)) / blend).clamp(0, 1)

@@ -44,11 +44,11 @@ def test_a_budget_needs_a_folder(tmp_path: Path) -> None:
 
 
 def test_a_budget_ends_with_its_block(tmp_path: Path) -> None:
-    with memory.limit("1GiB", scratch=tmp_path):
-        assert memory.current().limit == 1 << 30
-        with memory.limit("800MiB", scratch=tmp_path):
-            assert memory.current().limit == 800 << 20
-        assert memory.current().limit == 1 << 30
+    with memory.limit("3GiB", scratch=tmp_path):
+        assert memory.current().limit == 3 << 30
+        with memory.limit("2500MiB", scratch=tmp_path):
+            assert memory.current().limit == 2500 << 20
+        assert memory.current().limit == 3 << 30
     assert memory.current().limit is None
 
 

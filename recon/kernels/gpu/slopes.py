@@ -5,12 +5,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from recon.errors import ResourceError
 from recon.kernels.gpu.joseph import bordered, corners, grid, ray, shape_of_program, swapped
 from recon.kernels.gpu.launch import launch
 from recon.kernels.gpu.rays import tables
 from recon.kernels.lines import Lines
-from recon.kernels.maps import Maps
 from recon.kernels.slopes import chain
 
 _BYTES_PER_RAY = 400  # of what `chain` works with
@@ -43,11 +41,6 @@ def ray_gradient(lines: Lines, volume: Tensor, projections: Tensor) -> Tensor:
             )
             out[table.views] += chain(lines, table.views, sums)
     return out
-
-
-def map_gradient(maps: Maps, values: Tensor, volume: Tensor) -> Tensor:
-    """Not built yet."""
-    raise ResourceError("this version has no GPU kernel for gradients to the geometry")
 
 
 @triton.jit

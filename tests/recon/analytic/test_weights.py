@@ -1,6 +1,7 @@
 """The weights that make every ray count once."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -108,3 +109,12 @@ def test_uneven_views_close_the_circle(case: str) -> None:
 @pytest.mark.parametrize(("views", "share"), [(5, 0.5), (20, 0.8), (60, 0.95), (360, 0.98), (720, 0.9)])
 def test_an_arc_does_not_close_the_circle(views: int, share: float) -> None:
     assert not coverage([share * math.pi * i / views for i in range(views)], half_turn=True).full
+
+
+def test_a_detector_that_shares_less_than_a_column_has_weights() -> None:
+    detector = Detector(shape=(1, 9), pitch=(1.0, 1.4), offset=(0.0, 5.1))
+    for curve in ("flat", "arc"):
+        beam = ConeBeam.circular(4, detector=replace(detector, curve=curve), source_to_axis=30, source_to_detector=47)
+        weights = redundancy(beam) / (2 * math.pi / 4)
+        assert bool(((weights >= 0) & (weights <= 1 + 1e-12)).all())
+        assert float(weights.amax()) == pytest.approx(1)
