@@ -135,12 +135,13 @@ def machine(*, interpreted: bool) -> dict[str, Any]:
 def _card() -> tuple[str, str]:
     found = torch.cuda.get_device_properties(0)
     card = f"{found.name}, {found.multi_processor_count} processors, {found.total_memory / 2**30:.0f} GiB"
-    question = ["nvidia-smi", "--query-gpu=driver_version,clocks.max.sm,clocks.sm", "--format=csv,noheader", "--id=0"]
+    question = ["nvidia-smi", "--query-gpu=driver_version,clocks.max.sm,clocks.sm", "--format=csv,noheader"]
+    question.append(f"--id=GPU-{found.uuid}")  # the one that torch sees first, whatever others there are
     try:
         answer = subprocess.run(question, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
+        driver, most, now = answer.split(", ")
+    except (OSError, ValueError, subprocess.SubprocessError):
         return card, "unknown"
-    driver, most, now = answer.split(", ")
     return f"{card}, at most {most} ({now} at the start)", driver
 
 

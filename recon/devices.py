@@ -8,6 +8,7 @@ import torch
 from recon.errors import ConfigError, ResourceError
 from recon.sizes import in_words
 
+_SMALL = 1 << 26  # bytes that are not worth asking the driver about
 SHARE = 8  # one part in so many of what is free is for one block
 
 
@@ -22,7 +23,12 @@ def named(name: "torch.device | str") -> torch.device:
     except (RuntimeError, TypeError):
         raise ConfigError(f"devices: expected names such as cuda:0, got {name!r}") from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"devices: expected one of {torch.cuda.device_count()} GPUs, got {name}")
+        there = torch.cuda.device_count()
+        raise ConfigError(
+            f"devices: expected one of the {there} GPUs that are there, got {name}"
+            if there
+            else f"devices: expected none, as no GPU was found, got {name}"
+        )
     return device
 
 
@@ -40,6 +46,8 @@ def check_room(name: str, size: int, device: torch.device) -> None:
     Raises:
         ResourceError: more than can be taken; with both numbers.
     """
+    if size < _SMALL:
+        return
     free = free_memory(device)
     if size > free:
         raise ResourceError(

@@ -35,6 +35,8 @@ _SMALL = 1 << 22  # bytes that are kept in memory whatever the budget
 _WORK = (1 << 24, 1 << 29)  # bytes for the temporary arrays of one block: least and most
 _SHARE = 8  # one part in so many of the budget is for those
 _CHUNK = 1 << 20  # numbers that `blockwise` works on at a time, so that they stay in a near cache
+_WORK_ON_GPU = 1 << 31  # bytes of a part of what lies on a GPU
+_CHUNK_ON_GPU = 1 << 27  # the same where every piece is waited for
 _LIBRARIES = 512 << 20  # bytes of Python, torch, numba and the kernels once they are compiled; 410 to 520 MiB measured
 _DISK = 0.95  # of what is free on the disk may be filled
 
@@ -120,7 +122,8 @@ def limit(
             f"memory: {in_words(room)} is too small, as the libraries and one block take {in_words(least)}; "
             f"allow {in_words(_rounded(least))} or more"
         )
-    token = _current.set(Budget(limit=room, scratch=folder, devices=tuple(map(gpus.named, devices))))
+    names = [devices] if isinstance(devices, str) else devices
+    token = _current.set(Budget(limit=room, scratch=folder, devices=tuple(map(gpus.named, names))))
     try:
         yield _current.get()
     finally:
@@ -243,7 +246,7 @@ def blockwise(function: Callable[..., Tensor], *tensors: Tensor, out: Tensor | N
 def total(function: Callable[..., Tensor], *tensors: Tensor) -> float:
     """Sum an elementwise function of tensors of one shape, some slices at a time; float64 between them."""
     sums, flat = 0.0, _flat(*tensors)
-    for part in parts(flat[0].shape):
+    for part in parts(flat[0].shape, _CHUNK if tensors[0].device.type == "cpu" else _CHUNK_ON_GPU):
         sums += float(function(*(tensor[part] for tensor in flat)).sum(dtype=torch.float64))
         release_after(tensors[0])
     return sums
@@ -312,7 +315,9 @@ def reserve(size: int, what: str) -> None:
     budget.reserved = max(budget.reserved, size)
 
 
-def even_parts(count: int, size: int, *, extra: int = 0, least: int = 1) -> list[slice]:
+def even_parts(
+    count: int, size: int, *, extra: int = 0, least: int = 1, device: torch.device | None = None
+) -> list[slice]:
     """Cut `count` items of `size` bytes each into parts, as even as can be, of a quarter of a block's bytes.
 
     There is a part for every device of the budget, if there are as many items.
@@ -322,12 +327,17 @@ def even_parts(count: int, size: int, *, extra: int = 0, least: int = 1) -> list
         size: bytes of one.
         extra: bytes that every part takes on top.
         least: items below which a part is not worth its while.
+        device: where the items are; without a budget, parts on a GPU are as large as its free memory allows.
 
     Raises:
         ResourceError: the least does not fit into the budget; with the smallest that works.
     """
     least = min(least, count)
-    most = min([current().work // 4, *(gpus.free_memory(device) // gpus.SHARE for device in current().devices)])
+    if device is not None and device.type == "cuda" and current().limit is None:
+        share = gpus.free_memory(device) // gpus.SHARE
+        most = min(_WORK_ON_GPU, 1 << max(0, share.bit_length() - 1))  # the same as long as there is room enough
+    else:
+        most = min([current().work // 4, *(gpus.free_memory(device) // gpus.SHARE for device in current().devices)])
     reserve(2 * (extra + least * size) + 2 * most, f"slices or views of {in_words(size)}")
     pieces = -(-count // max(least, (most - extra) // max(1, size)))
     pieces = max(pieces, min(len(current().devices), count))

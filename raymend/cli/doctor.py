@@ -15,6 +15,7 @@ from raymend.cli.guard import NUMERICAL
 from raymend.cli.progress import announce_compilation
 
 _ADJOINT_MOST = 1e-12
+_SINGLE_MOST = 1e-6
 _DISC_MOST = 0.003  # share of the disc's attenuation
 
 
@@ -114,7 +115,9 @@ def _tests() -> list[dict[str, Any]]:
     ]
     for number in range(torch.cuda.device_count()):
         device = f"cuda:{number}"
+        single = partial(_adjoint_error, device, "float32")
         checks.append((f"adjoint error on {device}", partial(_adjoint_error, device), _ADJOINT_MOST))
+        checks.append((f"adjoint error on {device} in single precision", single, _SINGLE_MOST))
         checks.append((f"error of a disc by FBP on {device}", partial(_disc_error, device), _DISC_MOST))
     return [_timed(name, test, most) for name, test, most in checks]
 
@@ -129,13 +132,17 @@ def _timed(name: str, test: Callable[[], float], most: float) -> dict[str, Any]:
     return {"name": name, "value": value, "most": most, "ok": value <= most, "seconds": seconds, "problem": trouble}
 
 
-def _adjoint_error(device: str = "cpu") -> float:
+def _adjoint_error(device: str = "cpu", dtype: str = "float64") -> float:
+    import torch
+
     from recon import ConeBeam, Detector, Projector, VolumeGrid
 
     geometry = ConeBeam.circular(
         7, detector=Detector(shape=(5, 19), pitch=(2.0, 2.0)), source_to_axis=100, source_to_detector=150
     )
-    return Projector(grid=VolumeGrid(shape=(6, 11, 13)), geometry=geometry).adjoint_error(device=device)
+    return Projector(grid=VolumeGrid(shape=(6, 11, 13)), geometry=geometry).adjoint_error(
+        device=device, dtype=getattr(torch, dtype)
+    )
 
 
 def _disc_error(device: str = "cpu") -> float:

@@ -114,7 +114,7 @@ def prepare(
     checks.choice("precision", precision, ("single", "half"))
     geometry = _supported(scan.geometry)
     geometry.check_grid(grid)
-    memory.check_room("volume", math.prod(grid.shape) * scan.dtype.itemsize)
+    memory.check_room("volume", math.prod(grid.shape) * scan.dtype.itemsize, scan.empty(0).device)
     weights = redundancy(geometry, limited_angle=limited_angle)
     _warn_order(geometry)
     _warn_unseen(geometry, grid)

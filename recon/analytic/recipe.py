@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from recon import kernels, memory
+from recon import devices, kernels, memory
 from recon.analytic.filters import filter_rows, ramp_response
 from recon.analytic.truncation import continued
 from recon.analytic.weights import cosine
@@ -103,8 +103,12 @@ class Recipe:
         return replace(self, maps=replace(self.maps, matrices=matrices.detach()), graph=None)
 
     def image(self, scan: Projections, *, progress: Advance | None = None) -> Tensor:
-        """Return the whole image (z, y, x) in 1/mm; it lies on the disk where a budget of memory says so."""
-        slabs = self.slabs()
+        """Return the whole image (z, y, x) in 1/mm; it lies on the disk where a budget of memory says so.
+
+        Raises:
+            ResourceError: a GPU that runs out of memory.
+        """
+        slabs = self.slabs(scan.empty(0).device)
         if len(slabs) == 1 and not memory.current().devices:
             return self.slab(scan, slabs[0], progress=progress)
 
@@ -117,9 +121,9 @@ class Recipe:
             memory.release()
         return out
 
-    def slabs(self) -> list[slice]:
+    def slabs(self, device: torch.device | None = None) -> list[slice]:
         """Cut the grid into slabs of slices that fit into the budget's block, all but the last equally thick."""
-        return slabs_of(self.grid)
+        return slabs_of(self.grid, device)
 
     def slab(
         self, scan: Projections, slices: slice, *, progress: Advance | None = None, device: torch.device | None = None
@@ -128,13 +132,16 @@ class Recipe:
 
         It is made on the scan's device, or on another one if that is the CPU.
         """
+        here = scan.empty(0).device
+        where = device if device is not None and here.type == "cpu" else here
         rows = self.rows_of(slices)
-        blocks = self.blocks(rows)
+        blocks = self.blocks(rows, where)
         image = None
         for number, views in enumerate(blocks):
             if progress is not None:
                 progress(number, len(blocks))
-            values = self.filtered(scan, views, rows, device)
+            with devices.told_when_full("filtered projections", where):
+                values = self.filtered(scan, views, rows, where)
             part = kernels.find("backproject", values, self.precision)(
                 self.maps.block(views, rows, slices), values[None]
             )[0]
@@ -148,9 +155,10 @@ class Recipe:
         """Return the range of rows that some slices are read from; it may begin and end beyond the detector."""
         return (0, 1) if self.level else self.maps.rows_seen(slices)
 
-    def blocks(self, rows: tuple[int, int]) -> list[slice]:
+    def blocks(self, rows: tuple[int, int], device: torch.device | None = None) -> list[slice]:
         """Cut the views into blocks whose filtered rows fit into the budget's block."""
-        return memory.even_parts(len(self.weights), 2 * 4 * (rows[1] - rows[0]) * self.maps.detector_shape[1])
+        size = 2 * 4 * (rows[1] - rows[0]) * self.maps.detector_shape[1]
+        return memory.even_parts(len(self.weights), size, device=device)
 
     def filtered(
         self, scan: Projections, views: slice, rows: tuple[int, int], device: torch.device | None = None
@@ -161,8 +169,7 @@ class Recipe:
         middle.
         """
         begin, end, _ = views.indices(len(self.weights))
-        here = scan.empty(0).device
-        where = device if device is not None and here.type == "cpu" else here
+        where = scan.empty(0).device if device is None else device
         out = torch.empty(end - begin, rows[1] - rows[0], self.maps.detector_shape[1], dtype=scan.dtype, device=where)
         seen, at = self.seen(rows)
         for part in self.parts(views, seen, where):
@@ -199,9 +206,9 @@ class Recipe:
         return filter_rows(longer, self.response)[..., columns : 2 * columns]
 
 
-def slabs_of(grid: VolumeGrid) -> list[slice]:
+def slabs_of(grid: VolumeGrid, device: torch.device | None = None) -> list[slice]:
     """Cut a grid into slabs of slices that fit into the budget's block."""
-    return memory.even_parts(grid.shape[0], 4 * grid.shape[1] * grid.shape[2])
+    return memory.even_parts(grid.shape[0], 4 * grid.shape[1] * grid.shape[2], device=device)
 
 
 def _response(geometry: AnyBeam, columns: int, window: str, cutoff: float) -> Tensor:

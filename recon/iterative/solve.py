@@ -101,7 +101,7 @@ def solve(
     checks.counts("iterations", (iterations,), 1)
     if tolerance is not None and not checks.finite("tolerance", tolerance) >= 0:
         raise ConfigError(f"tolerance: expected 0 or more, or None, got {tolerance}")
-    with torch.no_grad(), devices.told_when_full("iteration", torch.device("cuda")):
+    with torch.no_grad(), devices.told_when_full("iteration", _device(terms)):
         solution = _begin(solver, terms, start) if resume is None else _resumed(resume, solver, terms)
         try:
             while solution.status is Status.MAX_ITERATIONS and solution.iterations < iterations:
@@ -113,6 +113,12 @@ def solve(
         except Stop as stop:
             solution = replace(solution, status=Status.STOPPED, detail=str(stop))
     return solution
+
+
+def _device(terms: Terms) -> torch.device:
+    """Return where the data are."""
+    found = (term.data.device for term in terms if isinstance(term, LeastSquares))
+    return next(found, torch.device("cpu"))
 
 
 def _begin(solver: Solver[Any], terms: Terms, start: Tensor | None) -> Solution:

@@ -9,6 +9,7 @@ import torch
 
 from recon import ConeBeam, Detector, ParallelBeam, Scan, ScanGeometry, VolumeGrid, fbp, fdk, memory
 from recon.analytic.fbp import prepare
+from recon.errors import ResourceError
 from tests.contracts.geometries import CASES, Case
 
 
@@ -112,3 +113,14 @@ def test_fdk_on_devices_is_fdk(tmp_path: Path) -> None:
         assert len(prepare(scan, grid).slabs()) == 3
         image = fdk(scan, grid)
     torch.testing.assert_close(image, fdk(scan, grid), rtol=0, atol=2e-5 * float(image.abs().max()))
+
+
+@pytest.mark.filterwarnings("ignore::recon.CTWarning")
+def test_a_gpu_that_is_full_while_rows_are_filtered_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    geometry = BEAMS["cone"]
+    monkeypatch.setattr("recon.analytic.recipe.filter_rows", full)
+    with pytest.raises(ResourceError, match=r"filtered projections: .* is out of memory.*limit\(devices="):
+        fdk(Scan(geometry=geometry, values=torch.rand(geometry.shape)), VolumeGrid(shape=(9, 18, 17)))

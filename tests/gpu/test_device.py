@@ -53,6 +53,9 @@ def test_streams_overlap(device: torch.device) -> None:
     x = draw(2, *a.domain_shape, dtype=torch.float32).to(device)
     expected = a @ x  # compiles, and makes the tables
     busy, free = torch.cuda.Stream(), torch.cuda.Stream()
+    for stream in (busy, free):  # the first allocation on a stream waits for all others
+        with torch.cuda.stream(stream):
+            a @ x
     done_late, done_early = torch.cuda.Event(), torch.cuda.Event()
     torch.cuda.synchronize()
     with torch.cuda.stream(busy):

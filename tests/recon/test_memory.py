@@ -174,11 +174,13 @@ def test_devices_work_in_turn_and_results_are_asked_for_late(tmp_path: Path) -> 
     assert log == ["0 on cpu", "1 on meta", "0 back", "2 on cpu", "1 back", "2 back"]
 
 
-def test_devices_that_are_not_there_are_refused(tmp_path: Path) -> None:
+def test_devices_that_are_not_there_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="devices: expected names such as cuda:0, got 'gpu'"):
         memory.limit("64GiB", devices=("gpu",)).__enter__()
-    with pytest.raises(ConfigError, match=rf"devices: expected one of {torch.cuda.device_count()} GPUs, got cuda:99"):
-        memory.limit("64GiB", devices=("cuda:99",)).__enter__()
+    for count, said in ((0, "expected none, as no GPU was found, got cuda:9"), (2, "one of the 2 GPUs that are there")):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda count=count: count)
+        with pytest.raises(ConfigError, match=f"devices: .*{said}"):
+            memory.limit("64GiB", devices="cuda:9").__enter__()
 
 
 def test_a_gpu_out_of_memory_names_blocks_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,3 +191,19 @@ def test_a_gpu_out_of_memory_names_blocks_that_fit(monkeypatch: pytest.MonkeyPat
     with pytest.raises(ResourceError, match=r"volume: 9 GiB of memory needed on cuda, 8 GiB available; .*limit\("):
         memory.check_room("volume", 9 << 30, torch.device("cuda"))
     memory.check_room("volume", 8 << 30, torch.device("cuda"))
+
+
+def test_parts_on_a_gpu_are_large_without_a_budget_and_do_not_change_with_what_is_free(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    gpu = torch.device("cuda")
+
+    def parts(free: int) -> int:
+        monkeypatch.setattr(devices, "free_memory", lambda device: free)
+        return len(memory.even_parts(1024, 8 << 20, device=gpu))
+
+    assert parts(139 << 30) == parts(30 << 30) == 4  # of 2 GiB
+    assert parts(11 << 30) == parts(9 << 30) == 8
+    assert len(memory.even_parts(1024, 8 << 20)) == 64
+    with memory.limit("64GiB", scratch=tmp_path):
+        assert parts(139 << 30) == 64

@@ -12,8 +12,10 @@ import torch
 import triton
 from torch import Tensor
 
+from recon.errors import ResourceError
+
 INTERPRETED = bool(triton.knobs.runtime.interpret)
-_MOST = 65535  # programs along the second and the third axis of a launch
+MOST = 65535  # programs along the second and the third axis of a launch
 
 # Called instead of the kernel where it is set: benchmarks/instructions.py compiles what would run, without a GPU.
 record: Callable[[Any, tuple[int, ...], tuple[Any, ...], dict[str, Any]], None] | None = None
@@ -29,7 +31,10 @@ def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, warps: int = 4, 
         warps: groups of 32 threads that share a program.
         constants: its compile-time constants.
     """
-    assert all(count <= _MOST for count in grid[1:]), grid
+    if any(count > MOST for count in grid[1:]):
+        raise ResourceError(
+            f"batch or views: expected at most {MOST} at a time on a GPU, got {max(grid[1:])}; take parts of them"
+        )
     if 0 in grid:
         return
     if record is not None:

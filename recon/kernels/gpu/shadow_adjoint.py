@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from recon.kernels.gpu.launch import INTERPRETED, cdiv, launch
+from recon.kernels.gpu.launch import INTERPRETED, MOST, cdiv, launch
 from recon.kernels.gpu.shadow_places import arc_tangent, shadow
 from recon.kernels.gpu.shadow_tables import Middle, centred
 from recon.kernels.maps import Maps
@@ -288,7 +288,8 @@ def backproject_adjoint(maps: Maps, volume: Tensor) -> Tensor:
     out = volume.new_empty(len(volume), len(maps.matrices), *maps.detector_shape)
     if volume[0:1].numel() == 0:
         return out.zero_()
-    _launch(maps, found, laid_out, out)
+    for first in range(0, len(out), MOST):
+        _launch(maps, found, laid_out[first : first + MOST], out[first : first + MOST])
     return out
 
 

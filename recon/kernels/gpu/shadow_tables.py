@@ -93,6 +93,6 @@ def framed(images: Tensor, dtype: torch.dtype, factor: Tensor | None) -> Tensor:
 def half_factor(values: Tensor) -> Tensor:
     """Return the power of two that takes values near the largest of half precision, without waiting for the GPU."""
     largest = values.abs().amax()
-    exponent = torch.frexp(largest).exponent
+    exponent = (14 - torch.frexp(largest).exponent).clamp(-100, 100)  # beyond, the power itself would overflow
     usable = torch.isfinite(largest) & (largest > 0)
-    return torch.where(usable, torch.ldexp(torch.ones_like(largest), 14 - exponent), torch.ones_like(largest))
+    return torch.where(usable, torch.ldexp(torch.ones_like(largest), exponent), torch.ones_like(largest))

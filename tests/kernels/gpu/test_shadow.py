@@ -89,6 +89,7 @@ def test_every_path_equals_the_twin(form: str, device: torch.device, monkeypatch
     values = _values(where)
     assert _far(where, values, device) < 5e-6
     assert _far(where, 1e-7 * values, device, "half") < 1e-3
+    assert _far(where, 1e-34 * values, device, "half") < 1e-3
     monkeypatch.setattr(shadow_tables, "_MOST_BYTES", 3000)  # a view or a few at a time
     assert _far(where, values, device) < 5e-6
 
