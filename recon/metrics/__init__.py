@@ -1,6 +1,21 @@
 """Metrics: how good an image is, with units, directions and the protocol behind each number."""
 
+from recon.metrics.evaluation import evaluate
 from recon.metrics.fidelity import FIDELITY, correlation, matthews, psnr, rmse, ssim
-from recon.metrics.metric import Metric, Protocol
+from recon.metrics.metric import WINDOWS, Metric, Protocol
+from recon.metrics.score import Conditions, Score
 
-__all__ = ["FIDELITY", "Metric", "Protocol", "correlation", "matthews", "psnr", "rmse", "ssim"]
+__all__ = [
+    "FIDELITY",
+    "WINDOWS",
+    "Conditions",
+    "Metric",
+    "Protocol",
+    "Score",
+    "correlation",
+    "evaluate",
+    "matthews",
+    "psnr",
+    "rmse",
+    "ssim",
+]
