@@ -1,6 +1,7 @@
 """Metrics: how good an image is, with units, directions and the protocol behind each number."""
 
 from recon.metrics.evaluation import evaluate
+from recon.metrics.features import fsim
 from recon.metrics.fidelity import FIDELITY, correlation, matthews, psnr, rmse, ssim
 from recon.metrics.metric import WINDOWS, Metric, Protocol
 from recon.metrics.score import Conditions, Score
@@ -14,6 +15,7 @@ __all__ = [
     "Score",
     "correlation",
     "evaluate",
+    "fsim",
     "matthews",
     "psnr",
     "rmse",

@@ -16,7 +16,7 @@ def evaluate(
     reference: Tensor,
     protocol: Protocol,
     *,
-    metrics: Sequence[str | Metric] = ("rmse", "psnr", "ssim"),
+    metrics: Sequence[str | Metric] = ("rmse", "psnr", "ssim", "fsim"),
 ) -> tuple[Score, ...]:
     """Judge an image by several metrics; `Score.row` of each is the row of a table.
 

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from recon import checks
 from recon.errors import ConfigError, ShapeError
-from recon.metrics.metric import Metric, Protocol, checked_mask, masked, pair
+from recon.metrics.features import LEAST, fsim
+from recon.metrics.metric import Metric, Protocol, checked_mask, checked_window, masked, pair
 from recon.metrics.metric import data_range as checked_range
 
 _SIGMA = 1.5  # pixels
@@ -138,6 +139,12 @@ def _uniform(x: Tensor, reference: Tensor, protocol: Protocol) -> float:
     return ssim(x, reference, data_range=protocol.range, **settings)
 
 
+def _features(x: Tensor, reference: Tensor, protocol: Protocol) -> float:
+    if protocol.dimensions != 2:
+        raise ConfigError(f"dimensions: expected 2, as FSIM is defined for slices, got {protocol.dimensions}")
+    return fsim(x, reference, window=checked_window(protocol.window), mask=protocol.mask)
+
+
 def _correlated(x: Tensor, reference: Tensor, protocol: Protocol) -> float:
     return correlation(x, reference, mask=protocol.mask)
 
@@ -174,6 +181,16 @@ FIDELITY: Final = {
             function=_uniform,
             note=_sliding(_WIDTHS["uniform"], "uniform"),
             source="Wang, Bovik, Sheikh and Simoncelli 2004, with the kernel that scikit-image has by default",
+        ),
+        Metric(
+            name="fsim",
+            label="FSIM",
+            unit="",
+            better="higher",
+            function=_features,
+            note=lambda protocol: "per slice",
+            least=LEAST,
+            source="Zhang, Zhang, Mou and Zhang 2011, IEEE Transactions on Image Processing 20(8): 2378-2386",
         ),
         Metric(name="correlation", label="correlation", unit="", better="higher", function=_correlated),
     )
