@@ -37,7 +37,7 @@ class Region:
 def scores(image: "Tensor", truth: "Tensor") -> dict[str, float]:
     """Return RMSE and PSNR in the body and SSIM in the soft-tissue window."""
     mask = body(truth)
-    window = Protocol(window=SOFT_TISSUE)
+    window = Protocol(reference="phantom", window=SOFT_TISSUE)
     return {
         "rmse": rmse(image, truth, mask=mask),
         "psnr": psnr(image, truth, data_range=RANGE, mask=mask),

@@ -27,7 +27,7 @@ from recon.iterative import (
     sirt,
     solve,
 )
-from recon.metrics import correlation, matthews, psnr, rmse, ssim
+from recon.metrics import correlation, fsim, matthews, psnr, rmse, ssim
 from recon.operators import Diagonal, Gradient, Identity, LinearOperator, Projector
 from recon.scan import Calibration, Scan
 from recon.sinogram import find_centre, line_integrals, with_centre
@@ -68,6 +68,7 @@ __all__ = [
     "field_of_view",
     "find_centre",
     "fista_tv",
+    "fsim",
     "line_integrals",
     "matthews",
     "os_sart",

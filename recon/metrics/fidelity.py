@@ -1,17 +1,20 @@
 """How close an image is to a reference."""
 
 import math
-from typing import Final, Literal
+from collections.abc import Callable
+from typing import Any, Final, Literal
 
 import torch
 from torch import Tensor
 
+from recon import checks
 from recon.errors import ConfigError, ShapeError
-from recon.metrics.metric import Metric, masked, pair
+from recon.metrics.features import LEAST, fsim
+from recon.metrics.metric import Metric, Protocol, checked_mask, checked_window, masked, pair
 from recon.metrics.metric import data_range as checked_range
 
 _SIGMA = 1.5  # pixels
-_WIDTH = 11
+_WIDTHS = {"gaussian": 11, "uniform": 7}  # pixels
 _K1, _K2 = 0.01, 0.03
 
 
@@ -41,20 +44,28 @@ def psnr(x: Tensor, reference: Tensor, *, data_range: float, mask: Tensor | None
 
 
 def ssim(
-    x: Tensor, reference: Tensor, *, data_range: float, dimensions: Literal[2, 3] = 2, mask: Tensor | None = None
+    x: Tensor,
+    reference: Tensor,
+    *,
+    data_range: float,
+    dimensions: Literal[2, 3] = 2,
+    mask: Tensor | None = None,
+    kernel: Literal["gaussian", "uniform"] = "gaussian",
 ) -> float:
     """Return the mean structural similarity, 1 for equal images.
 
-    The window is Gaussian, 11 pixels wide with sigma 1.5, the covariances are those of the population, K1 = 0.01
-    and K2 = 0.03. Only windows that lie inside the image count. Along an axis of fewer than 11 pixels the window is
-    cut to the largest odd width that fits, so that any image has a value, a single pixel included.
+    K1 = 0.01 and K2 = 0.03. The Gaussian kernel is 11 pixels wide with sigma 1.5 and its covariances are those of the
+    population, as published; the uniform one is 7 pixels wide with covariances of a sample, as scikit-image has it by
+    default. Only kernels that lie inside the image count. Along an axis of fewer pixels the kernel is cut to the
+    largest odd width that fits, so that any image has a value, a single pixel included.
 
     Args:
         x: image to judge.
         reference: what it should be.
         data_range: range of values that count, in the unit of the images; never guessed.
         dimensions: 2 to average over all slices (y, x), 3 to slide a cube over (z, y, x).
-        mask: True where the centres of windows count, or None for all.
+        mask: True where the centres of kernels count, or None for all.
+        kernel: "gaussian" or "uniform".
 
     Source:
         Wang, Bovik, Sheikh and Simoncelli 2004, IEEE Transactions on Image Processing 13(4): 600-612, eq. 13.
@@ -62,9 +73,13 @@ def ssim(
     x, reference = pair(x, reference)
     if dimensions not in (2, 3) or x.ndim < dimensions:
         raise ConfigError(f"dimensions: expected 2 or 3 and at least so many axes, got {dimensions} and {x.ndim} axes")
-    windows = [_window(n) for n in x.shape[x.ndim - dimensions :]]
-    similarity = _similarity(x, reference, windows, checked_range(data_range))
-    return float(masked(similarity, _inner_mask(mask, windows)).mean())
+    checks.choice("kernel", kernel, tuple(_WIDTHS))
+    kernels = [_kernel(kernel, n) for n in x.shape[x.ndim - dimensions :]]
+    samples = math.prod(len(weights) for weights in kernels)
+    correction = samples / (samples - 1) if kernel == "uniform" and samples > 1 else 1.0
+    similarity = _similarity(x, reference, kernels, checked_range(data_range), correction)
+    inner = None if mask is None else _inner(checked_mask(mask, x), kernels)
+    return float(masked(similarity, inner).mean())
 
 
 def correlation(x: Tensor, reference: Tensor, *, mask: Tensor | None = None) -> float:
@@ -107,65 +122,117 @@ def matthews(found: Tensor, truth: Tensor) -> float:
     return correlation(found.double(), truth.double())
 
 
+def _plain(x: Tensor, reference: Tensor, protocol: Protocol) -> float:
+    return rmse(x, reference, mask=protocol.mask)
+
+
+def _peak(x: Tensor, reference: Tensor, protocol: Protocol) -> float:
+    return psnr(x, reference, data_range=protocol.range, mask=protocol.mask)
+
+
+def _gaussian(x: Tensor, reference: Tensor, protocol: Protocol) -> float:
+    return ssim(x, reference, data_range=protocol.range, dimensions=protocol.dimensions, mask=protocol.mask)
+
+
+def _uniform(x: Tensor, reference: Tensor, protocol: Protocol) -> float:
+    settings: dict[str, Any] = {"dimensions": protocol.dimensions, "mask": protocol.mask, "kernel": "uniform"}
+    return ssim(x, reference, data_range=protocol.range, **settings)
+
+
+def _features(x: Tensor, reference: Tensor, protocol: Protocol) -> float:
+    if protocol.dimensions != 2:
+        raise ConfigError(f"dimensions: expected 2, as FSIM is defined for slices, got {protocol.dimensions}")
+    return fsim(x, reference, window=checked_window(protocol.window), mask=protocol.mask)
+
+
+def _correlated(x: Tensor, reference: Tensor, protocol: Protocol) -> float:
+    return correlation(x, reference, mask=protocol.mask)
+
+
+def _sliding(width: int, shape: str) -> Callable[[Protocol], str]:
+    """Return what describes a kernel under a protocol."""
+
+    def note(protocol: Protocol) -> str:
+        return f"{'x'.join([str(width)] * protocol.dimensions)} {shape}{', per slice' * (protocol.dimensions == 2)}"
+
+    return note
+
+
 #: The metrics of this file by name, as comparisons ask for them.
 FIDELITY: Final = {
     metric.name: metric
     for metric in (
-        Metric(name="rmse", unit="image", better="lower", function=lambda x, r, p: rmse(x, r, mask=p.mask)),
-        Metric(
-            name="psnr",
-            unit="dB",
-            better="higher",
-            function=lambda x, r, p: psnr(x, r, data_range=p.range, mask=p.mask),
-        ),
+        Metric(name="rmse", label="RMSE", unit="image", better="lower", function=_plain),
+        Metric(name="psnr", label="PSNR", unit="dB", better="higher", function=_peak),
         Metric(
             name="ssim",
+            label="SSIM",
             unit="",
             better="higher",
-            function=lambda x, r, p: ssim(x, r, data_range=p.range, dimensions=p.dimensions, mask=p.mask),
+            function=_gaussian,
+            note=_sliding(_WIDTHS["gaussian"], "Gaussian"),
             source="Wang, Bovik, Sheikh and Simoncelli 2004, IEEE Transactions on Image Processing 13(4): 600-612",
         ),
-        Metric(name="correlation", unit="", better="higher", function=lambda x, r, p: correlation(x, r, mask=p.mask)),
+        Metric(
+            name="ssim-uniform",
+            label="SSIM",
+            unit="",
+            better="higher",
+            function=_uniform,
+            note=_sliding(_WIDTHS["uniform"], "uniform"),
+            source="Wang, Bovik, Sheikh and Simoncelli 2004, with the kernel that scikit-image has by default",
+        ),
+        Metric(
+            name="fsim",
+            label="FSIM",
+            unit="",
+            better="higher",
+            function=_features,
+            note=lambda protocol: "per slice",
+            least=LEAST,
+            source="Zhang, Zhang, Mou and Zhang 2011, IEEE Transactions on Image Processing 20(8): 2378-2386",
+        ),
+        Metric(name="correlation", label="correlation", unit="", better="higher", function=_correlated),
     )
 }
 
 
-def _window(n: int) -> Tensor:
-    """Return Gaussian weights that fit into n pixels and add up to 1."""
-    width = min(_WIDTH, n - 1 + n % 2)
+def _kernel(shape: str, n: int) -> Tensor:
+    """Return weights that fit into n pixels and add up to 1."""
+    width = min(_WIDTHS[shape], n - 1 + n % 2)
     at = torch.arange(width, dtype=torch.float64) - (width - 1) / 2
-    weights = torch.exp(-0.5 * (at / _SIGMA) ** 2)
+    weights = torch.ones_like(at) if shape == "uniform" else torch.exp(-0.5 * (at / _SIGMA) ** 2)
     return weights / weights.sum()
 
 
-def _similarity(x: Tensor, reference: Tensor, windows: list[Tensor], peak: float) -> Tensor:
-    """Return the local similarity wherever all windows lie inside (Wang 2004, eq. 13)."""
+def _similarity(x: Tensor, reference: Tensor, kernels: list[Tensor], peak: float, correction: float) -> Tensor:
+    """Return the local similarity wherever all kernels lie inside (Wang 2004, eq. 13)."""
     c1, c2 = (_K1 * peak) ** 2, (_K2 * peak) ** 2
-    mean_x, mean_r = _averaged(x, windows), _averaged(reference, windows)
-    var_x = _averaged(x * x, windows) - mean_x**2
-    var_r = _averaged(reference * reference, windows) - mean_r**2
-    both = _averaged(x * reference, windows) - mean_x * mean_r
+    mean_x, mean_r = _averaged(x, kernels), _averaged(reference, kernels)
+    var_x = correction * (_averaged(x * x, kernels) - mean_x**2)
+    var_r = correction * (_averaged(reference * reference, kernels) - mean_r**2)
+    both = correction * (_averaged(x * reference, kernels) - mean_x * mean_r)
     above = (2 * mean_x * mean_r + c1) * (2 * both + c2)
     return above / ((mean_x**2 + mean_r**2 + c1) * (var_x + var_r + c2))
 
 
-def _averaged(image: Tensor, windows: list[Tensor]) -> Tensor:
-    """Average over a window that slides along the last axes, where it lies inside."""
-    for axis, window in enumerate(windows, start=image.ndim - len(windows)):
-        places = image.shape[axis] - len(window) + 1
+def _averaged(image: Tensor, kernels: list[Tensor]) -> Tensor:
+    """Average with a kernel that slides along the last axes, where it lies inside."""
+    for axis, weights in enumerate(kernels, start=image.ndim - len(kernels)):
+        places = image.shape[axis] - len(weights) + 1
         # A sum of shifted views: unfolding would take eleven times the memory.
         blend = torch.zeros_like(image.narrow(axis, 0, places))
-        for k, weight in enumerate(window.tolist()):
+        for k, weight in enumerate(weights.tolist()):
             blend.add_(image.narrow(axis, k, places), alpha=weight)
         image = blend
     return image
 
 
-def _inner_mask(mask: Tensor | None, windows: list[Tensor]) -> Tensor | None:
-    """Return the mask over the voxels in the middle of windows."""
-    if mask is None:
-        return None
-    for axis, window in enumerate(windows, start=mask.ndim - len(windows)):
-        cut = len(window) // 2
+def _inner(mask: Tensor, kernels: list[Tensor]) -> Tensor:
+    """Return the mask over the voxels in the middle of kernels."""
+    for axis, weights in enumerate(kernels, start=mask.ndim - len(kernels)):
+        cut = len(weights) // 2
         mask = mask.narrow(axis, cut, mask.shape[axis] - 2 * cut)
+    if not bool(mask.any()):
+        raise ShapeError("mask: expected a True that half a kernel of SSIM separates from the rim, got none; widen it")
     return mask
