@@ -3,7 +3,7 @@
 import recon.threads  # noqa: F401 - before anything loads torch
 
 # isort: split
-from phantoms.dose import BowTie, Dose, inverse_variance, variance
+from phantoms.dose import BowTie, Dose
 from phantoms.library import (
     PHANTOMS,
     ball,
@@ -39,11 +39,9 @@ __all__ = [
     "forbild_head",
     "forbild_thorax",
     "head",
-    "inverse_variance",
     "phantom",
     "resolution",
     "shepp_logan",
     "simulate",
     "thorax",
-    "variance",
 ]

@@ -5,14 +5,13 @@ import warnings
 import torch
 from torch import Tensor
 
-from phantoms.dose import Dose, detect, inverse_variance
+from phantoms.dose import Dose, detect
 from phantoms.phantom import Phantom, subrays_of
 from recon.errors import ConfigError, CTWarning
 from recon.geometry import ScanGeometry
 from recon.random import generator
 from recon.scan import Calibration, Scan
-
-LEAST = 1.0  # photons: fewer cannot be turned into a line integral
+from recon.statistics import logarithm, noise_weights, starvation
 
 
 def simulate(
@@ -45,7 +44,7 @@ def simulate(
         ConfigError: a dose without a seed, or sub-rays or an averaging that do not exist.
 
     Source:
-        Noise: Zeng et al. 2015, IEEE TNS 62(5), eq. 1, with N at least 1; weights: see `inverse_variance`.
+        Noise: Zeng et al. 2015, IEEE TNS 62(5), eq. 1, with N at least 1; weights: see `recon.noise_weights`.
     """
     if dose is not None and seed is None:
         raise ConfigError("seed: expected an integer of 0 or more with a dose, got None; say simulate(..., seed=0)")
@@ -65,16 +64,15 @@ def _noisy(values: Tensor, geometry: ScanGeometry, dose: Dose, seed: int, water:
     """Return the scan with noise drawn from a seed, and its weights."""
     incident = dose.incident(geometry)
     counts = detect(values, incident, dose.electronic, generator(seed))
-    starved = int((counts < LEAST).sum())
-    noisy = torch.log(incident / counts.clamp_min(LEAST))
+    noisy, starved = logarithm(counts, incident)
     steps.append(f"noise: {dose}, seed {seed}")
     if starved:
-        steps.append(f"{starved} of {counts.numel()} values had less than one photon and were taken as one")
+        steps.append(starvation(starved, counts.numel()))
         warnings.warn(f"values: {steps[-1]}; raise Dose.photons, or expect streaks", CTWarning, stacklevel=3)
     return Scan(
         geometry=geometry,
         values=noisy.float(),
-        weights=inverse_variance(noisy, incident, dose.electronic).float(),
+        weights=noise_weights(noisy, incident, dose.electronic).float(),
         calibration=Calibration(photons=float(incident.mean()), electronic=dose.electronic, water=water),
         provenance=tuple(steps),
     )

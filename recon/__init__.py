@@ -31,6 +31,7 @@ from recon.metrics import correlation, matthews, psnr, rmse, ssim
 from recon.operators import Diagonal, Gradient, Identity, LinearOperator, Projector
 from recon.scan import Calibration, Scan
 from recon.sinogram import find_centre, line_integrals, with_centre
+from recon.statistics import log_bias, log_variance, noise_weights
 from recon.units import WATER, to_hu, to_mu, water_attenuation
 
 __all__ = [
@@ -69,7 +70,10 @@ __all__ = [
     "find_centre",
     "fista_tv",
     "line_integrals",
+    "log_bias",
+    "log_variance",
     "matthews",
+    "noise_weights",
     "os_sart",
     "preset",
     "psnr",
