@@ -5,12 +5,13 @@ import warnings
 import torch
 from torch import Tensor
 
-from phantoms.dose import Dose, detect
+from phantoms.dose import Dose, dead_pixels, detect
 from phantoms.phantom import Phantom, subrays_of
 from recon.errors import ConfigError, CTWarning
 from recon.geometry import ScanGeometry
 from recon.random import generator
 from recon.scan import Calibration, Scan
+from recon.sinogram.preprocess import interpolate_dead
 from recon.statistics import logarithm, noise_weights, starvation
 
 
@@ -62,17 +63,21 @@ def simulate(
 
 def _noisy(values: Tensor, geometry: ScanGeometry, dose: Dose, seed: int, water: float, steps: list[str]) -> Scan:
     """Return the scan with noise drawn from a seed, and its weights."""
-    incident = dose.incident(geometry)
-    counts = detect(values, incident, dose.electronic, generator(seed))
+    rng = generator(seed)
+    counts, incident = detect(values, dose, geometry, rng)
     noisy, starved = logarithm(counts, incident)
+    bad = dead_pixels(dose.dead, geometry, rng)
+    noisy = interpolate_dead(noisy, bad)
     steps.append(f"noise: {dose}, seed {seed}")
     if starved:
         steps.append(starvation(starved, counts.numel()))
         warnings.warn(f"values: {steps[-1]}; raise Dose.photons, or expect streaks", CTWarning, stacklevel=3)
+    if bad.any():
+        steps.append(f"{int(bad.sum())} of {bad.numel()} pixels were dead: interpolated along their rows, weight 0")
     return Scan(
         geometry=geometry,
         values=noisy.float(),
-        weights=noise_weights(noisy, incident, dose.electronic).float(),
+        weights=(noise_weights(noisy, incident, dose.electronic) * ~bad).float(),
         calibration=Calibration(photons=float(incident.mean()), electronic=dose.electronic, water=water),
         provenance=tuple(steps),
     )
