@@ -16,12 +16,14 @@ from phantoms.library import (
     resolution,
     shepp_logan,
 )
+from phantoms.materials import MATERIALS, attenuation, attenuation_to_hu, hu_to_attenuation
 from phantoms.patients import head, thorax
 from phantoms.phantom import Phantom
 from phantoms.shapes import Box, Cone, Cylinder, Ellipsoid, HalfSpace, Shape
 from phantoms.simulate import simulate
 
 __all__ = [
+    "MATERIALS",
     "PHANTOMS",
     "BowTie",
     "Box",
@@ -32,6 +34,8 @@ __all__ = [
     "HalfSpace",
     "Phantom",
     "Shape",
+    "attenuation",
+    "attenuation_to_hu",
     "ball",
     "contrast",
     "disc",
@@ -39,6 +43,7 @@ __all__ = [
     "forbild_head",
     "forbild_thorax",
     "head",
+    "hu_to_attenuation",
     "inverse_variance",
     "phantom",
     "resolution",
