@@ -21,6 +21,7 @@ from phantoms.patients import head, thorax
 from phantoms.phantom import Phantom
 from phantoms.shapes import Box, Cone, Cylinder, Ellipsoid, HalfSpace, Shape
 from phantoms.simulate import simulate
+from phantoms.voxels import VolumeObject
 
 __all__ = [
     "MATERIALS",
@@ -34,6 +35,7 @@ __all__ = [
     "HalfSpace",
     "Phantom",
     "Shape",
+    "VolumeObject",
     "attenuation",
     "attenuation_to_hu",
     "ball",
