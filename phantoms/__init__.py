@@ -3,6 +3,7 @@
 import recon.threads  # noqa: F401 - before anything loads torch
 
 # isort: split
+from phantoms.anatomy import ANATOMIES, Anatomy, anatomy
 from phantoms.dose import BowTie, Dose, inverse_variance, variance
 from phantoms.library import (
     PHANTOMS,
@@ -24,8 +25,10 @@ from phantoms.simulate import simulate
 from phantoms.voxels import VolumeObject
 
 __all__ = [
+    "ANATOMIES",
     "MATERIALS",
     "PHANTOMS",
+    "Anatomy",
     "BowTie",
     "Box",
     "Cone",
@@ -36,6 +39,7 @@ __all__ = [
     "Phantom",
     "Shape",
     "VolumeObject",
+    "anatomy",
     "attenuation",
     "attenuation_to_hu",
     "ball",
