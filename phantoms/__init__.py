@@ -3,6 +3,7 @@
 import recon.threads  # noqa: F401 - before anything loads torch
 
 # isort: split
+from phantoms.anatomy import ANATOMIES, Anatomy, anatomy
 from phantoms.dose import BowTie, Dose
 from phantoms.library import (
     PHANTOMS,
@@ -16,13 +17,18 @@ from phantoms.library import (
     resolution,
     shepp_logan,
 )
+from phantoms.materials import MATERIALS, attenuation, attenuation_to_hu, hu_to_attenuation
 from phantoms.patients import head, thorax
 from phantoms.phantom import Phantom
 from phantoms.shapes import Box, Cone, Cylinder, Ellipsoid, HalfSpace, Shape
 from phantoms.simulate import simulate
+from phantoms.voxels import VolumeObject
 
 __all__ = [
+    "ANATOMIES",
+    "MATERIALS",
     "PHANTOMS",
+    "Anatomy",
     "BowTie",
     "Box",
     "Cone",
@@ -32,6 +38,10 @@ __all__ = [
     "HalfSpace",
     "Phantom",
     "Shape",
+    "VolumeObject",
+    "anatomy",
+    "attenuation",
+    "attenuation_to_hu",
     "ball",
     "contrast",
     "disc",
@@ -39,6 +49,7 @@ __all__ = [
     "forbild_head",
     "forbild_thorax",
     "head",
+    "hu_to_attenuation",
     "phantom",
     "resolution",
     "shepp_logan",

@@ -1,4 +1,4 @@
-"""Simulate a scan of a phantom: exact line integrals, averaged over each pixel, with or without noise."""
+"""Simulate a scan of a phantom, patient or volume: line integrals, averaged over each pixel, with or without noise."""
 
 import warnings
 
@@ -6,9 +6,11 @@ import torch
 from torch import Tensor
 
 from phantoms.dose import Dose, dead_pixels, detect
-from phantoms.phantom import Phantom, subrays_of
+from phantoms.phantom import subrays_of
+from phantoms.voxels import Scannable, VolumeObject
 from recon.errors import ConfigError, CTWarning
 from recon.geometry import ScanGeometry
+from recon.io import Volume
 from recon.random import generator
 from recon.scan import Calibration, Scan
 from recon.sinogram.preprocess import interpolate_dead
@@ -16,7 +18,7 @@ from recon.statistics import logarithm, noise_weights, starvation
 
 
 def simulate(
-    phantom: Phantom,
+    phantom: Scannable | Volume,
     geometry: ScanGeometry,
     *,
     dose: Dose | None = None,
@@ -25,10 +27,14 @@ def simulate(
     subrays: int | tuple[int, int] = 2,
     averaging: str = "exponential",
 ) -> Scan:
-    """Scan a phantom, which no grid has seen: a reconstruction is not tested on its own discretisation.
+    """Scan a phantom, a patient or a volume.
+
+    No grid has seen a `Phantom`, so that a reconstruction is not tested on its own discretisation; patients and volumes
+    are voxels: reconstruct them on others (see `VolumeObject`).
 
     Args:
-        phantom: what is scanned.
+        phantom: what is scanned: a `Phantom`, an `Anatomy`, a `VolumeObject`, or a volume in HU or 1/mm as
+            `read_volume` returns it, which is centred on the axis and taken as at 70 keV.
         geometry: the scanner.
         dose: photons and electronic noise, or None for a scan without noise.
         seed: what the noise is drawn from; needed with a dose.
@@ -49,6 +55,8 @@ def simulate(
     """
     if dose is not None and seed is None:
         raise ConfigError("seed: expected an integer of 0 or more with a dose, got None; say simulate(..., seed=0)")
+    if isinstance(phantom, Volume):
+        phantom = VolumeObject.of(phantom)
     values = phantom.line_integrals(geometry, poses, subrays=subrays, averaging=averaging, dtype=torch.float64)
     v, u = subrays_of(geometry, subrays)
     steps = [f"simulated {phantom.name}: {v} x {u} sub-rays per pixel, {averaging} average"]
