@@ -3,7 +3,8 @@
 import recon.threads  # noqa: F401 - before anything loads torch
 
 # isort: split
-from phantoms.dose import BowTie, Dose, inverse_variance, variance
+from phantoms.anatomy import ANATOMIES, Anatomy, anatomy
+from phantoms.dose import BowTie, Dose
 from phantoms.library import (
     PHANTOMS,
     ball,
@@ -16,13 +17,18 @@ from phantoms.library import (
     resolution,
     shepp_logan,
 )
+from phantoms.materials import MATERIALS, attenuation, attenuation_to_hu, hu_to_attenuation
 from phantoms.patients import head, thorax
 from phantoms.phantom import Phantom
 from phantoms.shapes import Box, Cone, Cylinder, Ellipsoid, HalfSpace, Shape
 from phantoms.simulate import simulate
+from phantoms.voxels import VolumeObject
 
 __all__ = [
+    "ANATOMIES",
+    "MATERIALS",
     "PHANTOMS",
+    "Anatomy",
     "BowTie",
     "Box",
     "Cone",
@@ -32,6 +38,10 @@ __all__ = [
     "HalfSpace",
     "Phantom",
     "Shape",
+    "VolumeObject",
+    "anatomy",
+    "attenuation",
+    "attenuation_to_hu",
     "ball",
     "contrast",
     "disc",
@@ -39,11 +49,10 @@ __all__ = [
     "forbild_head",
     "forbild_thorax",
     "head",
-    "inverse_variance",
+    "hu_to_attenuation",
     "phantom",
     "resolution",
     "shepp_logan",
     "simulate",
     "thorax",
-    "variance",
 ]

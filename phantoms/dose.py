@@ -1,19 +1,21 @@
-"""Dose: photons per ray, the bow-tie that shapes them, the noise they carry, and the weights that undo it."""
+"""Dose: photons per ray, the bow-tie that shapes them, and the noise they carry."""
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
 from recon import checks
 from recon.errors import ConfigError
-from recon.geometry import ScanGeometry
+from recon.geometry import ConeBeam, ScanGeometry
 from recon.geometry.base import across
 from recon.kernels.lines import columns
+from recon.sinogram.crosstalk import checked_crosstalk, spread
 
-FEWEST = 20.0  # mean photons below which formula (V) is not trusted
+_MOST_DEAD = 0.05  # share of dead pixels beyond which interpolation would invent the image
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,30 +50,75 @@ class BowTie:
 
 @dataclass(frozen=True, kw_only=True)
 class Dose:
-    """How many photons a scan is made of.
+    """How many photons a scan is made of, and what the tube and the detector make of them.
 
     Args:
         photons: mean photons per pixel and view without an object, in the middle of the fan.
         electronic: variance of the electronic noise in photons squared; about 10 is typical.
         bowtie: shape of the beam across the fan, or None for a flat one.
+        focal_spot: full width at half maximum of the X-ray source along the columns in mm; it blurs as much as it
+            does on the rotation axis.
+        crosstalk: share of its photons that a pixel loses to each neighbour; it blurs and correlates the noise.
+        dead: share of pixels that count nothing, up to 0.05. They are interpolated along their rows and get weight 0.
 
     Raises:
-        ConfigError: photons not above 0, or a negative variance.
+        ConfigError: photons not above 0, a negative variance or width, or a share out of range.
     """
 
     photons: float
     electronic: float = 0.0
     bowtie: BowTie | None = None
+    focal_spot: float = 0.0
+    crosstalk: float = 0.0
+    dead: float = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "photons", checks.positive("photons", self.photons, unit="photons per pixel"))
         if checks.finite("electronic", self.electronic) < 0:
             raise ConfigError(f"electronic: expected a variance of 0 or more in photons squared, got {self.electronic}")
+        if checks.finite("focal_spot", self.focal_spot, unit="mm") < 0:
+            raise ConfigError(f"focal_spot: expected a width of 0 mm or more, got {self.focal_spot}")
+        checked_crosstalk(self.crosstalk)
+        if not 0 <= checks.finite("dead", self.dead) <= _MOST_DEAD:
+            raise ConfigError(f"dead: expected a share of the pixels from 0 to {_MOST_DEAD:g}, got {self.dead}")
+
+    @classmethod
+    def of_current(cls, milliampere_seconds: float, *, photons_per_mas: float, **settings: Any) -> "Dose":
+        """State a dose by the tube current-time product of a view.
+
+        Args:
+            milliampere_seconds: tube current times exposure per view in mAs.
+            photons_per_mas: mean photons per pixel and mAs without an object, in the middle of the fan: what an air
+                scan of the scanner gives.
+            settings: the other fields of a dose.
+
+        Raises:
+            ConfigError: a number not above 0.
+        """
+        current = checks.positive("milliampere_seconds", milliampere_seconds, unit="mAs")
+        return cls(photons=current * checks.positive("photons_per_mas", photons_per_mas, unit="1/mAs"), **settings)
 
     def incident(self, geometry: ScanGeometry) -> Tensor:
         """Return the mean photons without an object per column (float64)."""
         fan = relative_fan(geometry)
         return self.photons * (torch.ones_like(fan) if self.bowtie is None else self.bowtie.shares(fan))
+
+    def blurred(self, intensity: Tensor, geometry: ScanGeometry) -> Tensor:
+        """Blur what arrives at the detector (view, row, column) by the focal spot: a Gaussian along the columns.
+
+        Raises:
+            ConfigError: a focal spot for rays that come from no known distance.
+        """
+        if not self.focal_spot:
+            return intensity
+        if not isinstance(geometry, ConeBeam):
+            raise ConfigError(
+                f"focal_spot: expected a circular or helical scan with a source, got {type(geometry).__name__}; leave "
+                "it 0"
+            )
+        magnified = self.focal_spot * (geometry.source_to_detector / geometry.source_to_axis - 1)
+        width = magnified / math.sqrt(8 * math.log(2)) / geometry.detector.pitch[1]
+        return torch.from_numpy(gaussian_filter1d(intensity.numpy(), width, axis=2, mode="nearest"))
 
 
 def relative_fan(geometry: ScanGeometry) -> Tensor:
@@ -89,55 +136,31 @@ def relative_fan(geometry: ScanGeometry) -> Tensor:
     return fan / fan.abs().max().clamp_min(1e-12)
 
 
-def detect(values: Tensor, incident: Tensor, electronic: float, rng: torch.Generator) -> Tensor:
-    """Draw the photons detected behind line integrals: Poisson, plus Gaussian electronic noise.
+def detect(values: Tensor, dose: Dose, geometry: ScanGeometry, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Draw the photons detected behind line integrals: Poisson, then cross-talk, then Gaussian electronic noise.
+
+    Args:
+        values: exact line integrals (view, row, column).
+        dose: photons, and what tube and detector make of them.
+        geometry: the scanner.
+        rng: what is drawn from.
+
+    Returns:
+        Detected photons (view, row, column), and the mean photons without an object (1, 1, column).
 
     Source:
         Zeng et al. 2015, IEEE TNS 62(5), eq. 1.
     """
-    mean = incident * torch.exp(-values.to(torch.float64))
-    noise = torch.randn(values.shape, generator=rng, dtype=torch.float64) * math.sqrt(electronic)
-    photons: Tensor = torch.poisson(mean, generator=rng)
-    return photons + noise
+    incident = dose.incident(geometry).expand(1, 1, -1)
+    mean = dose.blurred(incident * torch.exp(-values.to(torch.float64)), geometry)
+    noise = torch.randn(values.shape, generator=rng, dtype=torch.float64) * math.sqrt(dose.electronic)
+    photons = spread(torch.poisson(mean, generator=rng), dose.crosstalk)
+    return photons + noise, spread(dose.blurred(incident, geometry), dose.crosstalk)
 
 
-def variance(values: Tensor, incident: Tensor, electronic: float = 0.0) -> Tensor:
-    """Return the variance of measured line integrals whose means are `values`.
-
-    Args:
-        values: mean line integrals.
-        incident: mean photons without an object, broadcastable to the values.
-        electronic: variance of the electronic noise in photons squared.
-
-    Returns:
-        e^p/I (1 + e^p/I (electronic - 1.25)), within 5 % above 70 photons and 8 % too low at 46.
-
-    Source:
-        Ma, Liang et al. 2012, Medical Physics 39(7): 4051.
-    """
-    rarity = torch.exp(values) / incident
-    return rarity * (1 + rarity * (electronic - 1.25))
-
-
-def inverse_variance(
-    values: Tensor, incident: Tensor, electronic: float = 0.0, *, smoothing: float = 1.5, fewest: float = FEWEST
-) -> Tensor:
-    """Estimate weights from noisy line integrals.
-
-    The unknown mean is the noisy data smoothed within each view and cut at 0; mean photons are taken to be at
-    least `fewest`, below which the variance formula fails.
-
-    Args:
-        values: noisy line integrals (view, row, column).
-        incident: mean photons without an object, broadcastable to the values.
-        electronic: variance of the electronic noise in photons squared.
-        smoothing: standard deviation of the Gaussian in pixels.
-        fewest: lowest mean number of photons a weight is formed from.
-
-    Returns:
-        Weights (view, row, column), float64.
-    """
-    smooth = gaussian_filter(values.double().cpu().numpy(), (0, smoothing, smoothing), mode="nearest")
-    mean = torch.from_numpy(smooth).clamp_min(0)
-    mean = torch.minimum(mean, torch.log(incident / fewest).clamp_min(0))
-    return 1 / variance(mean, incident.clamp_min(fewest), electronic)
+def dead_pixels(share: float, geometry: ScanGeometry, rng: torch.Generator) -> Tensor:
+    """Draw which pixels are dead (row, column): their share of all pixels, rounded down."""
+    rows, columns = geometry.detector.shape
+    bad = torch.zeros(rows * columns, dtype=torch.bool)
+    bad[torch.randperm(len(bad), generator=rng)[: int(share * len(bad))]] = True
+    return bad.reshape(rows, columns)

@@ -180,8 +180,8 @@ def subrays_of(geometry: ScanGeometry, subrays: int | tuple[int, int]) -> tuple[
     return v, u
 
 
-def _fine_lines(geometry: ScanGeometry, poses: Tensor | None, subrays: tuple[int, int]) -> Lines:
-    """Return the rays of a detector whose pixels are split up."""
+def fine_beam(geometry: ScanGeometry, subrays: tuple[int, int]) -> FreeBeam:
+    """Return the rays of a detector whose pixels are split up into (v, u)."""
     rows, columns = geometry.detector.shape
     rays = geometry.rays()
     rays[:, 2] /= subrays[0]
@@ -190,10 +190,14 @@ def _fine_lines(geometry: ScanGeometry, poses: Tensor | None, subrays: tuple[int
         geometry.detector, shape=(rows * subrays[0], columns * subrays[1]), pitch=(1.0, 1.0), offset=(0.0, 0.0)
     )
     vectors: Any = rays.tolist()
-    fine = FreeBeam(vectors=vectors, detector=detector, parallel_rays=geometry.parallel)
+    return FreeBeam(vectors=vectors, detector=detector, parallel_rays=geometry.parallel)
+
+
+def _fine_lines(geometry: ScanGeometry, poses: Tensor | None, subrays: tuple[int, int]) -> Lines:
+    """Return the rays of a detector whose pixels are split up, in mm."""
     if poses is not None:
         poses = check_poses(poses, len(geometry))
-    return lines(fine, _MILLIMETRES, poses)
+    return lines(fine_beam(geometry, subrays), _MILLIMETRES, poses)
 
 
 def _held(shape: Shape, places: Tensor) -> Tensor:

@@ -1,22 +1,24 @@
-"""Simulate a scan of a phantom: exact line integrals, averaged over each pixel, with or without noise."""
+"""Simulate a scan of a phantom, patient or volume: line integrals, averaged over each pixel, with or without noise."""
 
 import warnings
 
 import torch
 from torch import Tensor
 
-from phantoms.dose import Dose, detect, inverse_variance
-from phantoms.phantom import Phantom, subrays_of
+from phantoms.dose import Dose, dead_pixels, detect
+from phantoms.phantom import subrays_of
+from phantoms.voxels import Scannable, VolumeObject
 from recon.errors import ConfigError, CTWarning
 from recon.geometry import ScanGeometry
+from recon.io import Volume
 from recon.random import generator
 from recon.scan import Calibration, Scan
-
-LEAST = 1.0  # photons: fewer cannot be turned into a line integral
+from recon.sinogram.preprocess import interpolate_dead
+from recon.statistics import logarithm, noise_weights, starvation
 
 
 def simulate(
-    phantom: Phantom,
+    phantom: Scannable | Volume,
     geometry: ScanGeometry,
     *,
     dose: Dose | None = None,
@@ -25,10 +27,14 @@ def simulate(
     subrays: int | tuple[int, int] = 2,
     averaging: str = "exponential",
 ) -> Scan:
-    """Scan a phantom, which no grid has seen: a reconstruction is not tested on its own discretisation.
+    """Scan a phantom, a patient or a volume.
+
+    No grid has seen a `Phantom`, so that a reconstruction is not tested on its own discretisation; patients and volumes
+    are voxels: reconstruct them on others (see `VolumeObject`).
 
     Args:
-        phantom: what is scanned.
+        phantom: what is scanned: a `Phantom`, an `Anatomy`, a `VolumeObject`, or a volume in HU or 1/mm as
+            `read_volume` returns it, which is centred on the axis and taken as at 70 keV.
         geometry: the scanner.
         dose: photons and electronic noise, or None for a scan without noise.
         seed: what the noise is drawn from; needed with a dose.
@@ -45,10 +51,12 @@ def simulate(
         ConfigError: a dose without a seed, or sub-rays or an averaging that do not exist.
 
     Source:
-        Noise: Zeng et al. 2015, IEEE TNS 62(5), eq. 1, with N at least 1; weights: see `inverse_variance`.
+        Noise: Zeng et al. 2015, IEEE TNS 62(5), eq. 1, with N at least 1; weights: see `recon.noise_weights`.
     """
     if dose is not None and seed is None:
         raise ConfigError("seed: expected an integer of 0 or more with a dose, got None; say simulate(..., seed=0)")
+    if isinstance(phantom, Volume):
+        phantom = VolumeObject.of(phantom)
     values = phantom.line_integrals(geometry, poses, subrays=subrays, averaging=averaging, dtype=torch.float64)
     v, u = subrays_of(geometry, subrays)
     steps = [f"simulated {phantom.name}: {v} x {u} sub-rays per pixel, {averaging} average"]
@@ -63,18 +71,21 @@ def simulate(
 
 def _noisy(values: Tensor, geometry: ScanGeometry, dose: Dose, seed: int, water: float, steps: list[str]) -> Scan:
     """Return the scan with noise drawn from a seed, and its weights."""
-    incident = dose.incident(geometry)
-    counts = detect(values, incident, dose.electronic, generator(seed))
-    starved = int((counts < LEAST).sum())
-    noisy = torch.log(incident / counts.clamp_min(LEAST))
+    rng = generator(seed)
+    counts, incident = detect(values, dose, geometry, rng)
+    noisy, starved = logarithm(counts, incident)
+    bad = dead_pixels(dose.dead, geometry, rng)
+    noisy = interpolate_dead(noisy, bad)
     steps.append(f"noise: {dose}, seed {seed}")
     if starved:
-        steps.append(f"{starved} of {counts.numel()} values had less than one photon and were taken as one")
+        steps.append(starvation(starved, counts.numel()))
         warnings.warn(f"values: {steps[-1]}; raise Dose.photons, or expect streaks", CTWarning, stacklevel=3)
+    if bad.any():
+        steps.append(f"{int(bad.sum())} of {bad.numel()} pixels were dead: interpolated along their rows, weight 0")
     return Scan(
         geometry=geometry,
         values=noisy.float(),
-        weights=inverse_variance(noisy, incident, dose.electronic).float(),
+        weights=(noise_weights(noisy, incident, dose.electronic) * ~bad).float(),
         calibration=Calibration(photons=float(incident.mean()), electronic=dose.electronic, water=water),
         provenance=tuple(steps),
     )

@@ -30,7 +30,8 @@ from recon.iterative import (
 from recon.metrics import correlation, fsim, matthews, psnr, rmse, ssim
 from recon.operators import Diagonal, Gradient, Identity, LinearOperator, Projector
 from recon.scan import Calibration, Scan
-from recon.sinogram import find_centre, line_integrals, with_centre
+from recon.sinogram import find_centre, line_integrals, noise_photons, reduce_dose, with_centre
+from recon.statistics import log_bias, log_variance, noise_weights
 from recon.units import WATER, to_hu, to_mu, water_attenuation
 
 __all__ = [
@@ -70,13 +71,18 @@ __all__ = [
     "fista_tv",
     "fsim",
     "line_integrals",
+    "log_bias",
+    "log_variance",
     "matthews",
+    "noise_photons",
+    "noise_weights",
     "os_sart",
     "preset",
     "psnr",
     "pwls",
     "read_scan",
     "read_volume",
+    "reduce_dose",
     "rmse",
     "sirt",
     "solve",

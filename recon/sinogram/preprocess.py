@@ -198,6 +198,18 @@ def _clamp(frames: _Frames) -> tuple[int, float]:
     return number, floor
 
 
+def interpolate_dead(values: Tensor, bad: Tensor) -> Tensor:
+    """Fill dead pixels linearly along their rows; a row that is all dead takes its nearest living one.
+
+    Args:
+        values: line integrals (view, row, column).
+        bad: which pixels are dead (row, column), not all of them.
+    """
+    filled = values.detach().cpu().numpy().copy()
+    _interpolate(filled, bad.cpu().numpy())
+    return torch.from_numpy(filled).to(values.device)
+
+
 def _interpolate(values: Array, bad: NDArray[np.bool_]) -> None:
     """Fill dead pixels linearly along their rows; a row that is all dead takes its nearest living one."""
     living = np.flatnonzero(~bad.all(axis=1))

@@ -22,7 +22,7 @@ def test_unknown_command_suggests(raymend: Any) -> None:
 def test_version_and_help(raymend: Any) -> None:
     assert raymend("--version").out.startswith("raymend 0.")
     helped = raymend("--help")
-    assert all(name in helped.out for name in ("demo", "info", "reconstruct", "simulate", "doctor"))
+    assert all(name in helped.out for name in ("demo", "info", "reconstruct", "simulate", "reduce-dose", "doctor"))
     assert raymend("reconstruct", "-h").code == 0
 
 
@@ -61,6 +61,78 @@ def test_simulate_refuses_what_memory_cannot_hold(raymend: Any, tmp_path: Path) 
     found = raymend("simulate", "--phantom", "disc", "--preset", "somatom16", "--views", "1000000000", "-o", out)
     assert (found.code, out.exists()) == (4, False)
     assert "take fewer --views" in found.err
+
+
+def simulated(raymend: Any, path: Path, *options: object) -> Path:
+    common = ("--phantom", "disc", "--preset", "hyperfed4", "--views", 40, "-o", path)
+    found = raymend("simulate", *common, *options)
+    assert found.code == 0, found.err
+    return path
+
+
+def test_a_reduced_scan_has_the_noise_of_one_at_the_lower_dose(raymend: Any, tmp_path: Path) -> None:
+    """Of 14 000 values each; in steps of column so that the disc itself does not count, measured within 2 %."""
+    truth = read_scan(simulated(raymend, tmp_path / "truth.h5")).values
+    full = simulated(raymend, tmp_path / "full.h5", "--photons", 4e4, "--electronic", 10)
+    direct = simulated(raymend, tmp_path / "direct.h5", "--photons", 1e4, "--electronic", 10, "--seed", 1)
+    low = tmp_path / "low.h5"
+    found = raymend("reduce-dose", full, "--to", "25%", "--seed", 3, "-o", low, "--json")
+    assert found.code == 0, found.err
+    assert {"fraction": 0.25, "photons": 1e4, "electronic": 10, "seed": 3}.items() <= found.json.items()
+    noise, other = (read_scan(path).values - truth for path in (low, direct))
+    assert float(noise.var() / other.var()) == pytest.approx(1, rel=0.06)
+    written = low.read_bytes()
+    assert raymend("reduce-dose", full, "--to", "0.25", "--seed", 3, "-o", low).code == 0
+    assert low.read_bytes() == written
+    assert "dose reduced to 25 %" in " ".join(read_scan(low).provenance)
+
+
+def test_reduce_dose_asks_for_photons_where_a_scan_states_none(raymend: Any, tmp_path: Path) -> None:
+    import recon
+
+    scan = recon.read_scan(simulated(raymend, tmp_path / "full.h5", "--photons", 4e4))
+    bare = tmp_path / "bare.h5"
+    recon.write_scan(bare, scan.changed(calibration=recon.Calibration(), weights=None))
+    found = raymend("reduce-dose", bare, "--to", "25%", "-o", tmp_path / "low.h5")
+    assert (found.code, found.err.count("\n")) == (2, 1)
+    assert "pass --photons N" in found.err
+    options = ("--photons", 4e4, "--electronic", 5, "--crosstalk", 0.05)
+    found = raymend("reduce-dose", bare, "--to", "10%", "-o", tmp_path / "low.h5", *options, "--json")
+    assert (found.json["photons"], found.json["electronic"]) == (4e3, 5)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--to", "25"), "did you mean 25%?"),
+        (("--to", "150%"), "up to 100%"),
+        (("--to", "0"), "above 0"),
+        (("--to", "-5%"), "above 0"),
+        (("--to", "nan"), "such as 25% or 0.25"),
+        (("--to", "quarter"), "such as 25% or 0.25"),
+        (("--to", "25%", "--photons", "0"), "photons"),
+        (("--to", "25%", "--photons", "-1e4"), "photons"),
+        (("--to", "25%", "--electronic", "-1"), "electronic"),
+        (("--to", "25%", "--crosstalk", "0.5"), "crosstalk"),
+        (("--to", "25%", "--seed", "-1"), "seed"),
+        (("--to", "25%", "--photons", "100"), "expected the noise of 100 photons"),
+    ],
+)
+def test_reduce_dose_refuses(raymend: Any, tmp_path: Path, options: tuple[str, ...], says: str) -> None:
+    scan = simulated(raymend, tmp_path / "full.h5", "--photons", 4e4)
+    found = raymend("reduce-dose", scan, "-o", tmp_path / "low.h5", *options)
+    assert found.code == 2
+    assert says in found.err
+    assert found.err.count("\n") == 1
+    assert not (tmp_path / "low.h5").exists()
+
+
+def test_reduce_dose_refuses_a_scan_without_noise_and_its_own_input(raymend: Any, tmp_path: Path) -> None:
+    scan = simulated(raymend, tmp_path / "quiet.h5")
+    for out, options in (("low.h5", ()), ("low.h5", ("--photons", 1e4)), ("quiet.h5", ("--photons", 1e4))):
+        found = raymend("reduce-dose", scan, "--to", "25%", "-o", tmp_path / out, *options)
+        assert (found.code, found.err.count("\n")) == (2, 1), found.err
+    assert [path.name for path in tmp_path.iterdir()] == ["quiet.h5"]
 
 
 def test_info_says_what_a_scan_is(raymend: Any, any_scan: tuple[str, Path]) -> None:
