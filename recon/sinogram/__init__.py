@@ -2,5 +2,18 @@
 
 from recon.sinogram.centre import find_centre, with_centre
 from recon.sinogram.preprocess import LineIntegrals, line_integrals
+from recon.sinogram.restorers import SPAD, TV, Gibbs, PeronaMalik, Restorer
+from recon.sinogram.variance import variance
 
-__all__ = ["LineIntegrals", "find_centre", "line_integrals", "with_centre"]
+__all__ = [
+    "SPAD",
+    "TV",
+    "Gibbs",
+    "LineIntegrals",
+    "PeronaMalik",
+    "Restorer",
+    "find_centre",
+    "line_integrals",
+    "variance",
+    "with_centre",
+]
