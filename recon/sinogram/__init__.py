@@ -2,6 +2,7 @@
 
 from recon.sinogram.centre import find_centre, with_centre
 from recon.sinogram.preprocess import LineIntegrals, line_integrals
+from recon.sinogram.restore import Restored, restore
 from recon.sinogram.restorers import SPAD, TV, Gibbs, PeronaMalik, Restorer
 from recon.sinogram.variance import variance
 
@@ -11,9 +12,11 @@ __all__ = [
     "Gibbs",
     "LineIntegrals",
     "PeronaMalik",
+    "Restored",
     "Restorer",
     "find_centre",
     "line_integrals",
+    "restore",
     "variance",
     "with_centre",
 ]
