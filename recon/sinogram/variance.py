@@ -48,7 +48,7 @@ def mean_photons(scan: Scan) -> Tensor:
         if scan.weights is None:
             raise ConfigError(
                 "scan: expected weights, or calibration.photons to work them out, got neither; state the photons of a "
-                "pixel without an object (--photons, or photons in [calibration] of the settings)"
+                "pixel without an object (in [calibration] of the settings on the command line)"
             )
         return scan.weights.double()
     smooth = gaussian_filter(scan.values.detach().double().cpu().numpy(), (0, _SMOOTHING, _SMOOTHING), mode="nearest")
