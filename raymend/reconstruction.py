@@ -25,12 +25,14 @@ Callback = Callable[[Solution], None]
 
 ANALYTIC: dict[str, Callable[..., "Tensor"]] = {"fbp": fbp, "fdk": fdk}
 ITERATIVE: dict[str, Callable[..., Solution]] = {"cgls": cgls, "sirt": sirt, "os-sart": os_sart, "pwls": pwls}
-METHODS = (*ANALYTIC, *ITERATIVE)
+RESTORING = {"pwls-gibbs": "gibbs", "pwls-tv": "tv", "pwls-spad": "spad"}  # of the projections, then fbp or fdk
+METHODS = (*ANALYTIC, *ITERATIVE, *RESTORING)
 ITERATIONS = {"cgls": 20, "sirt": 100, "os-sart": 10, "pwls": 15}
 _VOLUMES, _SINOGRAMS = 10, 5  # that an iteration holds at most, its temporaries included
 UNUSED = {
-    "analytic": ("iterations", "state", "resume"),
-    "iterative": ("window", "cutoff", "padding", "limited_angle"),
+    "analytic": ("iterations", "state", "resume", "strength", "tune"),
+    "iterative": ("window", "cutoff", "padding", "limited_angle", "strength", "tune"),
+    "restoring": ("iterations", "state", "resume"),
 }
 
 
@@ -40,11 +42,13 @@ class Settings:
 
     Args:
         method: one of `METHODS`.
-        window: filter window of fbp and fdk.
+        window: filter window of fbp and fdk, also after the projections were restored.
         cutoff: highest frequency kept by fbp and fdk, as a share of the Nyquist frequency.
         padding: how fbp and fdk continue projections that the detector cuts off: "zero" or "edge".
         limited_angle: let fbp and fdk work on an arc that is too short.
         iterations: number of iterations, or None for the method's own.
+        strength: factor on the smoothing of a method that restores the projections; above 1 is smoother.
+        tune: how such a method chooses its settings: "sure", or "none" for its defaults.
     """
 
     method: str
@@ -53,6 +57,8 @@ class Settings:
     padding: str = "zero"
     limited_angle: bool = False
     iterations: int | None = None
+    strength: float = 1.0
+    tune: str = "sure"
 
     @property
     def filter(self) -> dict[str, Any]:
@@ -61,14 +67,18 @@ class Settings:
 
     @property
     def limit(self) -> int:
-        """The number of iterations, 0 for an analytic method."""
-        return 0 if self.method in ANALYTIC else self.iterations or ITERATIONS[self.method]
+        """The number of iterations, 0 for a method without."""
+        return 0 if self.method not in ITERATIVE else self.iterations or ITERATIONS[self.method]
 
 
 def unused(method: str, given: Iterable[str]) -> list[str]:
     """Return those of the options that a method does not read."""
-    idle = UNUSED["analytic" if method in ANALYTIC else "iterative"]
-    return [name for name in given if name in idle]
+    return [name for name in given if name in UNUSED[kind_of(method)]]
+
+
+def kind_of(method: str) -> str:
+    """Return "analytic", "iterative" or "restoring"."""
+    return "analytic" if method in ANALYTIC else "iterative" if method in ITERATIVE else "restoring"
 
 
 def default_method(geometry: ScanGeometry) -> tuple[str, str]:
@@ -97,6 +107,11 @@ def check_method(method: str, geometry: ScanGeometry) -> str:
     if method not in METHODS:
         raise ConfigError(f"--method: expected one of {', '.join(METHODS)}, got {method!r}")
     suits, _ = default_method(geometry)
+    if method in RESTORING and suits not in ANALYTIC:
+        raise ConfigError(
+            f"--method {method}: this {type(geometry).__name__} scan has no filtered backprojection to follow; take "
+            "pwls, which works on the image"
+        )
     if (
         method in ANALYTIC
         and method != suits
@@ -116,8 +131,9 @@ def run(
     progress: Progress | None = None,
     callbacks: Iterable[Callback] = (),
     resume: Solution | None = None,
+    note: Callable[[str], None] = lambda text: None,
 ) -> tuple["Tensor", Solution | None]:
-    """Reconstruct a scan.
+    """Reconstruct a scan, and note what settings a method chose.
 
     Returns:
         The image in 1/mm (z, y, x), and the solution of an iterative method.
@@ -127,6 +143,8 @@ def run(
     """
     if settings.method in ANALYTIC:
         return ANALYTIC[settings.method](scan, grid, **settings.filter, progress=_plain(progress)), None
+    if settings.method in RESTORING:
+        return _restored(scan, grid, settings, progress, note), None
     start = _start(scan, grid) if settings.method == "pwls" and resume is None else None
     solution = ITERATIVE[settings.method](
         scan, grid, iterations=settings.limit, start=start, progress=progress, callbacks=callbacks, resume=resume
@@ -142,7 +160,7 @@ def on_one_device(scan: Scan, grid: VolumeGrid, settings: Settings, device: str)
 
     from recon.devices import free_memory
 
-    if settings.method in ANALYTIC:
+    if settings.method not in ITERATIVE:
         return False
     needed = scan.dtype.itemsize * (_VOLUMES * math.prod(grid.shape) + _SINOGRAMS * math.prod(scan.geometry.shape))
     return needed < free_memory(torch.device(device))
@@ -195,6 +213,20 @@ def adopt_blocks(journal: Path) -> None:
         block = int(json.loads(journal.read_text())["job"]["block"])
         if block > 0:
             memory.current().block = block
+
+
+def _restored(
+    scan: Scan, grid: VolumeGrid, settings: Settings, progress: Progress | None, note: Callable[[str], None]
+) -> "Tensor":
+    """Restore the projections, note how, and reconstruct them."""
+    from raymend.low_dose import low_dose
+
+    result = low_dose(
+        scan, grid, method=RESTORING[settings.method], strength=settings.strength, tune=settings.tune,
+        progress=_plain(progress), **settings.filter,
+    )  # fmt: skip
+    note(f"projections {result.restored.scan.provenance[-1]}")
+    return result.image
 
 
 def _plain(progress: Progress | None) -> Callable[[int, int], None] | None:

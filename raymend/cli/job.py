@@ -126,7 +126,10 @@ class Job:
                 save_checkpoint(self.state, solution)
                 kept[0] = time.monotonic()
 
-        return reconstruction.run(scan, grid, settings, progress=tell, callbacks=[keep], resume=earlier)
+        return reconstruction.run(
+            scan, grid, settings, progress=tell, callbacks=[keep], resume=earlier,
+            note=lambda text: common.say(f"note: {text}"),
+        )  # fmt: skip
 
     def keep(self, scan: "Scan", grid: "VolumeGrid", settings: "Settings", stated: "Stated") -> None:
         """Write the settings that were used, where that is asked for."""
@@ -211,10 +214,12 @@ def _used(
     settings: "Settings", unit: str, window: tuple[float, float] | None, device: str | None
 ) -> "ReconstructionTable":
     """State what a method used, and leave out what it does not read."""
+    from raymend.reconstruction import unused
     from raymend.settings import ReconstructionTable
 
-    names = () if settings.limit else ("window", "cutoff", "padding", "limited_angle")
-    told: dict[str, Any] = {name: getattr(settings, name) for name in names}
+    names = ("window", "cutoff", "padding", "limited_angle", "strength", "tune")
+    idle = unused(settings.method, names)
+    told: dict[str, Any] = {name: getattr(settings, name) for name in names if name not in idle}
     if settings.limit:
         told["iterations"] = settings.limit
     return ReconstructionTable(method=settings.method, unit=unit, window_hu=window, device=device or "cpu", **told)

@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     from recon import Scan, VolumeGrid
 
 
+_KINDS = {
+    "analytic": "takes no iterations and smooths no projections",
+    "iterative": "is iterative, has no filter and smooths no projections",
+    "restoring": "takes no iterations",
+}
+
+
 def reconstruct(
     scan: Annotated[
         Path, typer.Argument(help="The projections: .h5, .zarr, .npz, .mat; what it is follows from its content.")
@@ -28,7 +35,12 @@ def reconstruct(
         typer.Option("--output", "-o", help="Where to write: .nii, .nii.gz, .tif, .npy, .zarr, or .png for one slice."),
     ],
     method: Annotated[
-        str | None, typer.Option(help="fbp, fdk, cgls, sirt, os-sart or pwls.", show_default="what suits the geometry")
+        str | None,
+        typer.Option(
+            help="fbp, fdk, cgls, sirt, os-sart or pwls; pwls-gibbs, pwls-tv or pwls-spad smooth noisy projections "
+            "before fbp or fdk.",
+            show_default="what suits the geometry",
+        ),
     ] = None,
     shape: Annotated[
         str | None, typer.Option(help="Voxels: N or z,y,x.", show_default="fills the field of view")
@@ -51,6 +63,17 @@ def reconstruct(
     ] = None,
     iterations: Annotated[
         int | None, typer.Option(help="Iterations of cgls, sirt, os-sart, pwls.", show_default="20, 100, 10, 15")
+    ] = None,
+    strength: Annotated[
+        float | None,
+        typer.Option(help="Factor on the smoothing of pwls-gibbs, pwls-tv, pwls-spad.", show_default="1"),
+    ] = None,
+    tune: Annotated[
+        str | None,
+        typer.Option(
+            help="How pwls-gibbs, pwls-tv, pwls-spad choose their settings: sure, by the estimated error, or none.",
+            show_default="sure",
+        ),
     ] = None,
     unit: Annotated[
         str | None, typer.Option(help="hu or mm (attenuation in 1/mm).", show_default="mm; hu for .png")
@@ -84,7 +107,7 @@ def reconstruct(
     """Reconstruct a scan and write the volume."""
     options = {
         "window": window, "cutoff": cutoff, "padding": padding, "limited_angle": limited_angle,
-        "iterations": iterations,
+        "iterations": iterations, "strength": strength, "tune": tune,
     }  # fmt: skip
     stated = load_stated(settings, pitch=pitch, log=log, photons=photons).overridden(
         grid={"shape": common.parse_shape(shape), "spacing": common.parse_spacing(spacing)},
@@ -100,6 +123,7 @@ def reconstruct(
     job.check()
     devices = common.parse_devices(told.device)
     common.check_iterations(told.iterations)
+    _check_smoothing(told)
     announce_compilation(quiet=json)
     with _budget(memory, scratch or output.absolute().parent, devices):
         data = load_scan(scan, stated, centre=centre)
@@ -110,6 +134,17 @@ def reconstruct(
         data = _placed(data, grid, chosen, devices)
         job.run(data, grid, chosen)
         job.keep(data, grid, chosen, stated)
+
+
+def _check_smoothing(told: "ReconstructionTable") -> None:
+    """Refuse a strength or a tuning that no method takes, before anything is read."""
+    from recon import checks
+    from recon.sinogram.restore import TUNINGS
+
+    if told.strength is not None:
+        checks.positive("--strength", told.strength, unit="")
+    if told.tune is not None:
+        checks.choice("--tune", told.tune, TUNINGS)
 
 
 def _method(name: str | None, scan: "Scan") -> str:
@@ -127,18 +162,18 @@ def _chosen(told: "ReconstructionTable", scan: "Scan") -> "Settings":
     """Choose the method, and leave what is not stated to it."""
     from raymend.reconstruction import Settings
 
-    options = told.given("window", "cutoff", "padding", "limited_angle", "iterations")
+    options = told.given("window", "cutoff", "padding", "limited_angle", "iterations", "strength", "tune")
     return Settings(method=_method(told.method, scan), **options)
 
 
 def _refuse_unused(method: str, options: Mapping[str, object], told: "ReconstructionTable") -> None:
     """Refuse options that the method does not read; of settings in a file, made for another method, only tell."""
-    from raymend.reconstruction import ANALYTIC, unused
+    from raymend.reconstruction import kind_of, unused
 
     given = [name for name, value in options.items() if value is not None]
     idle = unused(method, given)
     if idle:
-        kind = "takes no iterations" if method in ANALYTIC else "is iterative and has no filter"
+        kind = _KINDS[kind_of(method)]
         named = ", ".join(f"--{name.replace('_', '-')}" for name in idle)
         raise common.config_error(f"{named}: expected none with --method {method}, which {kind}; leave it out")
     left = [name for name in unused(method, told.given()) if name not in given]

@@ -9,6 +9,7 @@ from raymend.settings.rules import Rule
 from recon.analytic.fbp import PADDINGS
 from recon.analytic.filters import WINDOWS
 from recon.errors import ConfigError
+from recon.sinogram.restore import TUNINGS
 
 Count = Annotated[int | None, Rule(rules.whole)]
 Finite = Annotated[float | None, Rule(rules.finite)]
@@ -125,6 +126,8 @@ class ReconstructionTable(Table):
     padding: Annotated[str | None, Rule(rules.choice(*PADDINGS))] = None
     limited_angle: bool | None = None
     iterations: Count = None
+    strength: Positive = None
+    tune: Annotated[str | None, Rule(rules.choice(*TUNINGS))] = None
     unit: Annotated[str | None, Rule(rules.choice("hu", "mm"))] = None
     window_hu: Annotated[Pair, Rule(rules.grey_range)] = None
     device: Annotated[str | None, Rule(rules.devices)] = None

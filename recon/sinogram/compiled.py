@@ -1,0 +1,43 @@
+"""The steps of `recon.sinogram.reference` by compiled kernels, for tensors on the CPU."""
+
+import torch
+from torch import Tensor
+
+from recon.kernels.cpu import sinogram as kernels
+
+
+def sweep(q: Tensor, y: Tensor, w: Tensor, right: Tensor, below: Tensor, strength: float, periodic: bool) -> Tensor:
+    """Return q after each point has been solved for once, its neighbours held."""
+    out = q.clone(memory_format=torch.contiguous_format)
+    planes, views, columns = q.shape
+    parts = (kernels.FIRST, kernels.LAST) if periodic and views % 2 else (kernels.ALL,)
+    arrays = [array.contiguous().view(-1).numpy() for array in (out, y, w, right, below)]
+    for part in parts:
+        for colour in (0, 1):
+            kernels.sweep(planes * views, *arrays, float(strength), colour, part, views, columns, periodic)
+    return out
+
+
+def diffusivity(q: Tensor, corner: float, periodic: bool) -> Tensor:
+    """Return one over the rounded size of the slope."""
+    q = q.contiguous()
+    out = torch.empty_like(q)
+    planes, views, columns = q.shape
+    kernels.diffusivity(
+        planes * views, q.view(-1).numpy(), out.view(-1).numpy(), float(corner), views, columns, periodic
+    )
+    return out
+
+
+def diffuse(
+    q: Tensor, y: Tensor, w: Tensor, strength: float, threshold: float, step: float, mode: tuple[float, float],
+    diagonals: bool, periodic: bool,
+) -> Tensor:  # fmt: skip
+    """Return q after one semi-implicit step of anisotropic diffusion towards sub-pixel samples."""
+    q = q.contiguous()
+    out = torch.empty_like(q)
+    planes, views, columns = q.shape
+    arrays = [array.contiguous().view(-1).numpy() for array in (q, out, y, w)]
+    numbers = float(strength), float(threshold), float(step), *mode
+    kernels.diffuse(planes * views, *arrays, *numbers, diagonals, views, columns, periodic)
+    return out
