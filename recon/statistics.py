@@ -136,8 +136,7 @@ def stated_photons(scan: Scan) -> float:
     if scan.calibration.photons is None:
         raise ConfigError(
             "photons: expected the mean photons per pixel without an object, got a scan that states none, as one "
-            "without noise does; state them in its calibration, Calibration(photons=...), or in "
-            "[calibration] of the settings on the command line"
+            "without noise does; state them in its calibration, Calibration(photons=...)"
         )
     return scan.calibration.photons
 
