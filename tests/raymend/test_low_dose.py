@@ -169,5 +169,5 @@ def test_sure_needs_a_reconstruction_of_the_right_voxels() -> None:
         restore(scan)
     with pytest.raises(ConfigError, match="mask: expected True for some"):
         restore(scan, reconstruct=lambda values: values, mask=torch.zeros(SMALL.shape, dtype=torch.bool))
-    with pytest.raises(ConfigError, match="expected weights, or calibration"):
+    with pytest.raises(ConfigError, match="photons: expected the mean photons"):
         low_dose(clean, GRID)

@@ -79,7 +79,7 @@ def test_a_scan_without_a_noise_level_is_refused(raymend: Any, noisy_file: Path,
     write_scan(noisy_file, scan.changed(weights=None, calibration=replace(scan.calibration, photons=None)))
     found = raymend("reconstruct", noisy_file, "-o", tmp_path / "a.npy", "--method", "pwls-spad", *SIZE)
     assert found.code == 2
-    assert "expected weights, or calibration.photons" in found.err
+    assert "photons: expected the mean photons per pixel" in found.err
     (tmp_path / "run.toml").write_text("[calibration]\nphotons = 3e4\nelectronic = 11.0\n")
     found = raymend(
         "reconstruct", noisy_file, "-o", tmp_path / "a.npy", "--method", "pwls-spad", *SIZE, "--settings",
