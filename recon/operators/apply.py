@@ -1,6 +1,7 @@
 """Operators in torch's machinery: autograd of any order, `torch.func`, and one opaque operation for `torch.compile`."""
 
 import itertools
+import secrets
 from collections import OrderedDict
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
@@ -31,7 +32,7 @@ class Linear(Protocol):
 
 _registered: "WeakValueDictionary[int, Linear]" = WeakValueDictionary()
 _used: "OrderedDict[int, Linear]" = OrderedDict()  # by compiled code, the last one last
-_numbers = itertools.count()
+_numbers = itertools.count(secrets.randbits(48))  # no other process's: compilers keep code, with shapes, on the disk
 
 
 def register(operator: Linear) -> int:

@@ -283,3 +283,11 @@ def test_an_operator_gone_before_backward_is_said() -> None:
     held = apply(a, x)
     use_others()
     assert torch.equal(grad(held, x)[0], torch.ones(2))
+
+
+def test_no_two_processes_number_operators_alike() -> None:
+    """Compilers keep code on the disk by its text, which names operators by number alone."""
+    code = "from recon.operators import Identity; print(Identity((2,))._number)"
+    root = Path(__file__).parents[2]
+    other = int(subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, check=True).stdout)
+    assert abs(other - Identity((2,))._number) > 100_000  # by chance once in a billion runs
