@@ -164,6 +164,19 @@ def test_functional_derivatives_are_those_of_backward() -> None:
         torch.func.jvp(lambda p: loss(p, x[0]), (CONE.poses,), (CONE.poses,))
 
 
+def test_mapping_over_poses_and_alignment_is_refused() -> None:
+    x, many = draw(*CONE.grid.shape), CONE.poses.expand(2, *CONE.poses.shape)
+
+    def loss(motion: dict[str, Tensor]) -> Tensor:
+        return (Projector(grid=CONE.grid, geometry=CONE.geometry, **motion) @ x).square().sum()
+
+    for name in ("poses", "alignment"):
+        for function in (loss, torch.func.grad(loss)):
+            refused = rf"{name}: expected the same for all items of torch\.func\.vmap, got one of each; loop over"
+            with pytest.raises(ConfigError, match=refused):
+                torch.func.vmap(function)({name: many})
+
+
 def test_copies_have_the_numbers_and_no_graph() -> None:
     poses = (2 * CONE.poses.clone().requires_grad_()) / 2
     alignment = 2 * slack(CONE).requires_grad_()
