@@ -10,6 +10,7 @@ from typing import TypeGuard
 import numpy as np
 import torch
 from torch import Tensor
+from torch._C import _functorch
 
 from recon.errors import ConfigError, CTError, NumericalError, ResourceError, ShapeError
 
@@ -99,6 +100,10 @@ def shaped(name: str, value: Tensor, shape: Sequence[int], axes: str) -> Tensor:
 
 def all_finite(name: str, value: Tensor) -> Tensor:
     """Return a tensor without NaN or Inf, or count them and name the first."""
+    if _mapped(value):
+        raise ConfigError(
+            f"{name}: expected the same for all items of torch.func.vmap, got one of each; loop over the items"
+        )
     if math.isfinite(float(value.detach().sum())):  # NaN and Inf survive a sum, which takes no memory
         return value
     bad = ~torch.isfinite(value)
@@ -140,6 +145,17 @@ def whole(value: object) -> TypeGuard[int]:
 def real(value: object) -> TypeGuard[float]:
     """Tell whether a value is a real number, numpy's included; truth values are none."""
     return isinstance(value, Real) and not isinstance(value, bool | np.bool_)
+
+
+def _mapped(value: Tensor) -> bool:
+    """Tell whether a tensor stands for the items of `torch.func.vmap`, whose numbers cannot be read."""
+    if torch.compiler.is_compiling():
+        return False
+    while _functorch.is_functorch_wrapped_tensor(value):
+        if _functorch.is_batchedtensor(value):
+            return True
+        value = _functorch.get_unwrapped(value)
+    return False
 
 
 def _in(unit: str) -> str:

@@ -30,6 +30,7 @@ from recon.errors import ConfigError, ResourceError
 from recon.sizes import in_words, parse_size
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 _SMALL = 1 << 22  # bytes that are kept in memory whatever the budget
 _WORK = (1 << 24, 1 << 29)  # bytes for the temporary arrays of one block: least and most
@@ -204,8 +205,8 @@ def resident() -> int:
 
 
 def in_turn(
-    items: Iterable[Item], work: Callable[[Item, torch.device | None], Tensor]
-) -> Iterator[tuple[Item, Tensor]]:
+    items: Iterable[Item], work: Callable[[Item, torch.device | None], Result]
+) -> Iterator[tuple[Item, Result]]:
     """Yield items and what is made of them, in order, each on the next device of the budget.
 
     A GPU works on while others get their items: a result is asked for only when every device has one.
@@ -215,7 +216,7 @@ def in_turn(
         work: called with an item and its device, or None for where the tensors are; it need not wait for the device.
     """
     devices = current().devices or (None,)
-    pending: deque[tuple[Item, Tensor]] = deque()
+    pending: deque[tuple[Item, Result]] = deque()
     for number, item in enumerate(items):
         pending.append((item, work(item, devices[number % len(devices)])))
         if len(pending) == len(devices):

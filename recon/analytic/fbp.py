@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from recon import checks, memory
-from recon.analytic.differentiable import reconstruct
+from recon.analytic.differentiable import reconstruct, refuse_functional
 from recon.analytic.filters import WINDOWS
 from recon.analytic.recipe import Advance, AnyBeam, Recipe
 from recon.analytic.truncation import warn_truncation
@@ -109,6 +109,7 @@ def prepare(
 
     Arguments and errors are those of `fbp`.
     """
+    refuse_functional()
     checks.choice("window", window, WINDOWS)
     checks.choice("padding", padding, PADDINGS)
     checks.choice("precision", precision, ("single", "half"))

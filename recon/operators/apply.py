@@ -1,11 +1,17 @@
 """Operators in torch's machinery: autograd of any order, `torch.func`, and one opaque operation for `torch.compile`."""
 
 import itertools
+import secrets
+from collections import OrderedDict
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
+
+from recon.errors import ConfigError
+
+_KEPT = 32  # operators that compiled code has used last and that live on, for a `backward` after their last reference
 
 
 class Linear(Protocol):
@@ -25,7 +31,8 @@ class Linear(Protocol):
 
 
 _registered: "WeakValueDictionary[int, Linear]" = WeakValueDictionary()
-_numbers = itertools.count()
+_used: "OrderedDict[int, Linear]" = OrderedDict()  # by compiled code, the last one last
+_numbers = itertools.count(secrets.randbits(48))  # no other process's: compilers keep code, with shapes, on the disk
 
 
 def register(operator: Linear) -> int:
@@ -81,13 +88,28 @@ _library = torch.library.Library("raymend", "FRAGMENT")
 _library.define("apply(Tensor x, int operator, bool transposed) -> Tensor")
 
 
+def _found(number: int) -> Linear:
+    """Return the operator of a number, and keep it: the graph of compiled code holds the number alone."""
+    operator = _registered.get(number)
+    if operator is None:
+        raise ConfigError(
+            f"operator: expected one that compiled code can still find, got one that is gone, as {_KEPT} others have "
+            "been used since; keep a reference to it until backward is done"
+        )
+    _used[number] = operator
+    _used.move_to_end(number)
+    if len(_used) > _KEPT:
+        _used.popitem(last=False)
+    return operator
+
+
 def _run(x: Tensor, number: int, transposed: bool) -> Tensor:
-    operator = _registered[number]
+    operator = _found(number)
     return (operator._adjoint if transposed else operator._forward)(x.detach()).contiguous()
 
 
 def _shape(x: Tensor, number: int, transposed: bool) -> Tensor:
-    operator = _registered[number]
+    operator = _found(number)
     return x.new_empty(x.shape[0], *(operator.domain_shape if transposed else operator.range_shape))
 
 

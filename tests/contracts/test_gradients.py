@@ -14,7 +14,8 @@ from torch.autograd import grad, gradcheck
 
 from recon import Diagonal, Projector, Solution, cgls, memory, os_sart, pwls, sirt
 from recon.errors import ConfigError, GeometryError, NumericalError, ShapeError
-from recon.operators import LinearOperator
+from recon.operators import Identity, LinearOperator
+from recon.operators.apply import _KEPT
 from recon.scan import Scan
 from tests.contracts.geometries import CASES, MOVED, Case, wobble
 from tests.contracts.operators import draw, example
@@ -163,6 +164,19 @@ def test_functional_derivatives_are_those_of_backward() -> None:
         torch.func.jvp(lambda p: loss(p, x[0]), (CONE.poses,), (CONE.poses,))
 
 
+def test_mapping_over_poses_and_alignment_is_refused() -> None:
+    x, many = draw(*CONE.grid.shape), CONE.poses.expand(2, *CONE.poses.shape)
+
+    def loss(motion: dict[str, Tensor]) -> Tensor:
+        return (Projector(grid=CONE.grid, geometry=CONE.geometry, **motion) @ x).square().sum()
+
+    for name in ("poses", "alignment"):
+        for function in (loss, torch.func.grad(loss)):
+            refused = rf"{name}: expected the same for all items of torch\.func\.vmap, got one of each; loop over"
+            with pytest.raises(ConfigError, match=refused):
+                torch.func.vmap(function)({name: many})
+
+
 def test_copies_have_the_numbers_and_no_graph() -> None:
     poses = (2 * CONE.poses.clone().requires_grad_()) / 2
     alignment = 2 * slack(CONE).requires_grad_()
@@ -236,3 +250,57 @@ def test_compiled_code_may_make_projectors_and_differentiate_by_poses() -> None:
     outside = torch.compile(lambda x: (made @ (2 * x)).square().sum(), backend="aot_eager")(x)
     for result in (within, outside):
         torch.testing.assert_close(grad(result, poses)[0], expected, rtol=0, atol=1e-12 * float(expected.abs().max()))
+
+
+def compiled(loss: Callable[..., Tensor], *, whole: bool = False) -> Callable[..., Tensor]:
+    torch.compiler.reset()
+    return torch.compile(loss, backend="aot_eager", fullgraph=whole)
+
+
+def released(a: Projector) -> Callable[[Tensor], Tensor]:
+    inner = compiled(lambda a, x: a(2 * x).square().sum(), whole=True)
+    return lambda x: inner(a[:], x)
+
+
+SEEN_BY_COMPILED_CODE_ALONE: dict[str, Callable[[Projector], Callable[[Tensor], Tensor]]] = {
+    "made": lambda a: compiled(lambda x: Projector(grid=a.grid, geometry=a.geometry)(2 * x).square().sum()),
+    "sliced": lambda a: compiled(lambda x: a[:](2 * x).square().sum()),
+    "released": released,
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # the compiler's own, about what it cannot follow
+@pytest.mark.parametrize("name", list(SEEN_BY_COMPILED_CODE_ALONE))
+def test_backward_finds_operators_that_only_compiled_code_has_seen(name: str) -> None:
+    a, x = Projector(grid=CONE.grid, geometry=CONE.geometry), draw(*CONE.grid.shape).requires_grad_()
+    (expected,) = grad((a @ (2 * x)).square().sum(), x)
+    loss = SEEN_BY_COMPILED_CODE_ALONE[name](a)
+    for _ in range(2):
+        (found,) = grad(loss(x), x)
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-12 * float(expected.abs().max()))
+
+
+def use_others() -> None:
+    """Use as many operators in compiled code as it keeps."""
+    for other in [Identity((2,)) for _ in range(_KEPT)]:
+        torch.ops.raymend.apply(torch.ones(1, 2), other._number, False)
+
+
+def test_an_operator_gone_before_backward_is_said() -> None:
+    apply, x = compiled(lambda a, x: a(x).sum(), whole=True), draw(2).requires_grad_()
+    lost = apply(Identity((2,)), x)
+    use_others()
+    with pytest.raises(ConfigError, match=r"operator: .* got one that is gone.*keep a reference to it until backward"):
+        grad(lost, x)
+    a = Identity((2,))
+    held = apply(a, x)
+    use_others()
+    assert torch.equal(grad(held, x)[0], torch.ones(2))
+
+
+def test_no_two_processes_number_operators_alike() -> None:
+    """Compilers keep code on the disk by its text, which names operators by number alone."""
+    code = "from recon.operators import Identity; print(Identity((2,))._number)"
+    root = Path(__file__).parents[2]
+    other = int(subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, check=True).stdout)
+    assert abs(other - Identity((2,))._number) > 100_000  # by chance once in a billion runs

@@ -1,12 +1,13 @@
 """Images by FBP and FDK have a gradient with respect to the values and the poses of their scan."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from torch.autograd import grad, gradcheck, gradgradcheck
+from torch.autograd import forward_ad, grad, gradcheck, gradgradcheck
 
 from recon import Scan, VolumeGrid, fbp, fdk, memory, read_scan, write_scan
 from recon.errors import ConfigError
@@ -96,6 +97,65 @@ def test_gradient_in_blocks_is_that_of_the_whole(case: Case, request: pytest.Fix
     request.getfixturevalue("single_slices_and_views")
     for found, whole in zip(grad(image(case, *given).square().sum(), given), expected, strict=True):
         torch.testing.assert_close(found, whole, rtol=0, atol=1e-11 * float(whole.abs().max()))
+
+
+@pytest.mark.parametrize("name", ["cone, flat", "half-fan"])
+def test_gradient_on_devices_in_turn(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two devices that are both the CPU: what travels, and in which order, is the same for GPUs."""
+    case = next(case for case in CASES if case.name == name)
+    given, sent = setting(case), []
+    expected = grad(image(case, *given).square().sum(), given)
+    in_turn = memory.in_turn
+
+    def watched(items: Iterable[Any], work: Callable[[Any, torch.device | None], Any]) -> Iterator[Any]:
+        def noted(item: Any, device: torch.device | None) -> Any:
+            sent.append(device)
+            return work(item, device)
+
+        return in_turn(items, noted)
+
+    with memory.limit("64GiB", scratch=tmp_path, devices=("cpu", "cpu:0")):
+        found_image = image(case, *given)
+        monkeypatch.setattr(memory, "in_turn", watched)
+        gradients = grad(found_image.square().sum(), given)
+    assert len(sent) >= 4
+    assert sent[:4] == 2 * [torch.device("cpu"), torch.device("cpu:0")]
+    for found, whole in zip(gradients, expected, strict=True):
+        torch.testing.assert_close(found, whole, rtol=0, atol=1e-11 * float(whole.abs().max()))
+
+
+def test_functional_and_forward_derivatives_are_refused() -> None:
+    values, poses = (given.detach() for given in setting(CONE))
+    for derive in (
+        lambda f, x: torch.func.grad(lambda y: f(y).sum())(x),
+        lambda f, x: torch.func.jvp(f, (x,), (x,)),
+        lambda f, x: torch.func.vjp(f, x),
+        lambda f, x: torch.func.vmap(torch.func.grad(lambda y: (y * f(x)).sum()))(x[:, 0]),
+        dual,
+    ):
+        for function, x in ((lambda v: image(CONE, v, None), values), (lambda p: image(CONE, values, p), poses)):
+            with pytest.raises(ConfigError, match=r"fbp, fdk: expected a derivative by backward .*or a Projector"):
+                derive(function, x)
+    values.requires_grad_()
+    found = image(CONE, values, None)
+    with pytest.raises(ConfigError, match=r"got torch\.func or forward mode"):
+        dual(lambda slope: grad(found, values, slope)[0], torch.ones_like(found))
+
+
+def dual(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    with forward_ad.dual_level():
+        return function(forward_ad.make_dual(x, x))
+
+
+def test_mapping_over_scans_and_poses_is_refused() -> None:
+    values, poses = (given.detach() for given in setting(CONE))
+    with pytest.raises(ConfigError, match=r"values: expected the same for all items of torch\.func\.vmap, .*loop over"):
+        torch.func.vmap(lambda v: image(CONE, v, None))(values.expand(2, *values.shape))
+    with pytest.raises(ConfigError, match=r"poses: expected the same for all items of torch\.func\.vmap"):
+        torch.func.vmap(lambda p: image(CONE, values, p))(poses.expand(2, *poses.shape))
+    factors = torch.tensor([1.0, 2.0])  # other things may be mapped
+    scaled = torch.func.vmap(lambda factor: factor * image(CONE, values, None))(factors)
+    assert torch.equal(scaled[1], 2 * image(CONE, values, None))
 
 
 def test_gradient_to_one_of_the_two() -> None:
