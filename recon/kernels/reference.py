@@ -32,8 +32,10 @@ def view_rays(lines: Lines, view: int) -> tuple[Tensor, Tensor]:
     return source, pixel - source
 
 
-def joseph_weights(lines: Lines, view: int) -> tuple[Tensor, Tensor, Tensor]:
+def joseph_weights(lines: Lines, view: int, ahead: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
     """Return the voxels that the rays of a view touch, and how strongly (DERIVATIONS.md, section 1).
+
+    Places a little `ahead` of a whole one are taken to be beyond it.
 
     Returns:
         Three equally long vectors: ray number, flat voxel index, and length of the ray credited to the voxel in mm.
@@ -58,8 +60,9 @@ def joseph_weights(lines: Lines, view: int) -> tuple[Tensor, Tensor, Tensor]:
         at = start[:, None, :] + (step[None, :] - start[:, axis, None])[..., None] * slope[:, None, :]
         for corner_p in (0, 1):
             for corner_q in (0, 1):
-                i, j = at[..., p].floor() + corner_p, at[..., q].floor() + corner_q
-                weight = length[:, None] * _hat(at[..., p], corner_p) * _hat(at[..., q], corner_q)
+                low_p, low_q = (at[..., p] + ahead).floor(), (at[..., q] + ahead).floor()
+                i, j = low_p + corner_p, low_q + corner_q
+                weight = length[:, None] * _hat(at[..., p] - low_p, corner_p) * _hat(at[..., q] - low_q, corner_q)
                 inside = (i >= 0) & (i < shape[p]) & (j >= 0) & (j < shape[q])
                 voxel = (step * strides[axis]).long() + i.long() * strides[p] + j.long() * strides[q]
                 ray = rays[:, None].expand_as(voxel)
@@ -68,9 +71,8 @@ def joseph_weights(lines: Lines, view: int) -> tuple[Tensor, Tensor, Tensor]:
     return ray, voxel, weight
 
 
-def _hat(at: Tensor, corner: int) -> Tensor:
+def _hat(above: Tensor, corner: int) -> Tensor:
     """Return the weight of the neighbour below (corner 0) or above (1), with a slope even on whole positions."""
-    above = at - at.floor()
     return above if corner else 1 - above
 
 
@@ -82,12 +84,15 @@ def main_axis(direction: Tensor) -> Tensor:
     return torch.where(z > most * _TIE, 0, inplane)
 
 
-def forward(lines: Lines, volume: Tensor) -> Tensor:
-    """Integrate volumes (batch, z, y, x) along every ray: (batch, view, row, column)."""
+def forward(lines: Lines, volume: Tensor, ahead: float = 0.0) -> Tensor:
+    """Integrate volumes (batch, z, y, x) along every ray: (batch, view, row, column).
+
+    Places a little `ahead` of a plane of voxel centres are taken to be beyond it.
+    """
     flat = volume.flatten(1)
     out = volume.new_zeros(len(flat), *lines.shape)
     for view in range(lines.shape[0]):
-        ray, voxel, weight = joseph_weights(lines, view)
+        ray, voxel, weight = joseph_weights(lines, view, ahead)
         out[:, view].flatten(1).index_add_(1, ray, flat[:, voxel] * weight.to(flat.dtype))
     return out
 
@@ -102,16 +107,25 @@ def adjoint(lines: Lines, projections: Tensor) -> Tensor:
     return out
 
 
+def below_a_kink(grid_shape: tuple[int, int, int]) -> float:
+    """Return how many voxels below a plane of voxel centres rounding must not decide which slope is taken.
+
+    A power of two, and more than float32 leaves unsure of places in a grid (DERIVATIONS.md, section 9).
+    """
+    return 2.0 ** ((max(grid_shape) - 1).bit_length() - 22)
+
+
 def ray_gradient(lines: Lines, volume: Tensor, projections: Tensor) -> Tensor:
     """Differentiate the sum of `forward` times projections by source, centre, v, u and depth: (view, 5, 3), float64.
 
-    Where a ray crosses a plane exactly above a voxel centre, the slope is the one towards larger indices.
+    Samples have kinks on planes of voxel centres; there, and within `below_a_kink` of them, the slope is that
+    towards larger indices.
     """
     vectors = {
         name: getattr(lines, name).detach().clone().requires_grad_() for name in ("source", "centre", "v", "u", "depth")
     }
     with torch.enable_grad():
-        seen = forward(replace(lines, **vectors), volume.detach().double())
+        seen = forward(replace(lines, **vectors), volume.detach().double(), below_a_kink(lines.grid_shape))
         total = (seen * projections.detach().double()).sum()
     return torch.stack(torch.autograd.grad(total, list(vectors.values())), dim=1)
 

@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-from recon.geometry import Detector, FreeBeam, ScanGeometry
+from recon.geometry import ConeBeam, Detector, FreeBeam, ParallelBeam, ScanGeometry
 from recon.grid import VolumeGrid
 from recon.kernels.lines import Lines, lines
-from tests.contracts.geometries import Case
+from tests.contracts.geometries import GEOMETRIES, Case
 from tests.contracts.operators import draw
 
 VECTORS = ("source", "centre", "v", "u", "depth")
@@ -41,4 +41,31 @@ ALONG_ROWS: dict[str, tuple[ScanGeometry, VolumeGrid]] = {
     "z, obliquely": _many_rows((-30.0, -30.5, 2.0), (14.0, 14.0, 1.0), (1.2, -1.0, 0.0), (0.1, 0.2, 1.9)),
     "y, obliquely": _many_rows((2.0, -30.0, -30.5), (1.0, 14.0, 14.0), (0.0, 1.2, -1.0), (1.9, 0.2, 0.1)),
     "x, obliquely": _many_rows((-30.5, 2.0, -30.0), (14.0, 1.0, 14.0), (-1.0, 0.0, 1.2), (0.1, 1.9, 0.2)),
+}
+
+# Scans that stand as users set them up: many rays run along planes of voxel centres, or cross them at voxel centres,
+# and some at 45 degrees. What rounding makes of such places must not decide which slope is taken.
+ON_KINKS: dict[str, Case] = {
+    name: Case(name, geometry, grid)
+    for name, (geometry, grid) in {
+        "parallel": (ParallelBeam.circular(4, detector=Detector(shape=(1, 15))), VolumeGrid(shape=(1, 15, 15))),
+        "parallel, many slices": (
+            ParallelBeam.circular(8, detector=Detector(shape=(5, 14), pitch=(0.5, 0.5))),
+            VolumeGrid(shape=(4, 9, 8)),
+        ),
+        "fan": (
+            ConeBeam.circular(4, detector=Detector(shape=(1, 21)), source_to_axis=40, source_to_detector=60),
+            VolumeGrid(shape=(1, 11, 11)),
+        ),
+        "cone": (
+            ConeBeam.circular(4, detector=Detector(shape=(9, 21)), source_to_axis=40, source_to_detector=60),
+            VolumeGrid(shape=(9, 11, 11)),
+        ),
+        "cone, magnified to one": (
+            ConeBeam.circular(8, detector=Detector(shape=(6, 12)), source_to_axis=40, source_to_detector=40),
+            VolumeGrid(shape=(6, 12, 11)),
+        ),
+        "contract, right angles": GEOMETRIES["parallel, right angles"],
+        "contract, 45 degrees": GEOMETRIES["parallel, 45 degrees"],
+    }.items()
 }

@@ -9,7 +9,7 @@ from recon.kernels import cpu, reference
 from recon.kernels.lines import Lines
 from tests.contracts.geometries import CASES, Case
 from tests.contracts.operators import draw
-from tests.kernels.ray_cases import nudged
+from tests.kernels.ray_cases import ON_KINKS, nudged
 
 pytestmark = pytest.mark.usefixtures("poisoned")
 # 5e-15 and 6e-8 of the largest derivative measured: sums are in double precision, whatever the volume is in.
@@ -26,6 +26,12 @@ def agree(lines: Lines, *, batch: int = 2, dtype: torch.dtype = torch.float64) -
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_compiled_equals_twin(case: Case, dtype: torch.dtype) -> None:
     agree(nudged(case), dtype=dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("case", ON_KINKS.values(), ids=str)
+def test_compiled_equals_twin_on_kinks(case: Case, dtype: torch.dtype) -> None:
+    agree(case.projector().lines, dtype=dtype)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 9), (9, 1, 1), (1, 2, 2), (2, 1, 5), (17, 13, 11)], ids=str)

@@ -12,7 +12,7 @@ from recon.kernels.lines import Lines
 from recon.kernels.slopes import chain, rays
 from tests.contracts.geometries import CASES, Case
 from tests.contracts.operators import draw
-from tests.kernels.ray_cases import VECTORS, nudged
+from tests.kernels.ray_cases import ON_KINKS, VECTORS, nudged
 
 each_case = pytest.mark.parametrize("case", CASES, ids=str)
 
@@ -61,6 +61,30 @@ def test_the_twin_equals_finite_differences(case: Case) -> None:
         torch.testing.assert_close(
             (found[:, number] * step).sum(1), expected, rtol=0, atol=1e-13 * float(found.abs().max())
         )
+
+
+@pytest.mark.parametrize("case", ON_KINKS.values(), ids=str)
+def test_on_kinks_the_twin_has_the_slope_towards_larger_indices(case: Case) -> None:
+    """Rays shifted along z and, where they are parallel, across the main axis: a kink is left on one side for all."""
+    table = case.projector().lines
+    volume, projections = draw(2, *table.grid_shape), draw(2, *table.shape, seed=1)
+    shift = torch.zeros_like(table.source)
+    shift[:, 0] = 1e-7
+    if table.parallel:
+        along = reference.main_axis(table.source)
+        shift = torch.full_like(shift, 1e-7).scatter_(1, along[:, None], 0.0)
+    moved = replace(table, centre=table.centre + shift)
+    if not table.parallel:
+        moved = replace(moved, source=table.source + shift)
+    found = reference.ray_gradient(table, volume, projections)
+    by_shift = found[:, 1] if table.parallel else found[:, 0] + found[:, 1]
+
+    def total(rays_of: Lines) -> Tensor:
+        return (reference.forward(rays_of, volume) * projections).sum((0, 2, 3))  # one number per view
+
+    expected = (total(moved) - total(table)) / 1e-7
+    scale = max(float(found.abs().max()), 1e-3)
+    torch.testing.assert_close((by_shift * shift).sum(1) / 1e-7, expected, rtol=0, atol=1e-6 * scale)
 
 
 @each_case

@@ -12,6 +12,7 @@ from recon.kernels.cpu import cone, in_plane, joseph, slopes
 from recon.kernels.cpu.backprojection import backproject
 from recon.kernels.cpu.shadow_adjoint import backproject_adjoint, map_gradient
 from recon.kernels.lines import Lines
+from recon.kernels.reference import below_a_kink
 from recon.kernels.slopes import chain
 
 Kernel = Callable[[Lines, Tensor], Tensor]
@@ -54,13 +55,13 @@ def adjoint(lines: Lines, projections: Tensor) -> Tensor:
 def ray_gradient(lines: Lines, volume: Tensor, projections: Tensor) -> Tensor:
     """Differentiate the sum of `forward` times projections by source, centre, v, u and depth: (view, 5, 3), float64."""
     out = torch.zeros(lines.shape[0], 5, 3, dtype=torch.float64)
-    flat = _array(volume.flatten(1))
+    flat, ahead = _array(volume.flatten(1)), below_a_kink(lines.grid_shape)
     for views, rows in _parts(lines.shape):
         block = lines.block(views, rows, slice(None))
         sums = torch.empty(*block.shape, 5, dtype=torch.float64)
         values = _array(projections[:, views, rows])
         slopes.slopes_of_rays(
-            sums.shape[0] * sums.shape[1], flat, values, lines.grid_shape, *_arguments(block), sums.numpy()
+            sums.shape[0] * sums.shape[1], flat, values, lines.grid_shape, *_arguments(block), ahead, sums.numpy()
         )
         out[views] += lines.by_whole(chain(block, slice(None), sums), rows)
     return out

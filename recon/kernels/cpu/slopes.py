@@ -1,7 +1,8 @@
 """Derivatives of Joseph's projector by the rays: the walk of `joseph`, with the slopes of each sample.
 
 Jobs own detector rows, as in the forward projection. A ray gives the five sums of DERIVATIONS.md, eq. 19, whose
-derivatives by the vectors of a view `recon.kernels.slopes` works out.
+derivatives by the vectors of a view `recon.kernels.slopes` works out. Places p and q stand a little `ahead`, so
+that one which rounding put below a whole number has the slope beyond it.
 """
 
 import math
@@ -17,13 +18,13 @@ def voxel(flat, at, i, j, sp, sq, np_, nq):
 
 
 @inline
-def edge(flat, k0, k1, h, sm, sp, sq, p0, dp, q0, dq, np_, nq):
+def edge(flat, k0, k1, h, sm, sp, sq, p0, dp, q0, dq, np_, nq, ahead):
     """Sum samples and slopes on steps [k0, k1) where neighbours may lie outside."""
     total, gp, hp, gq, hq = 0.0, 0.0, 0.0, 0.0, 0.0
     for k in range(k0, k1):
         p, q = p0 + dp * k, q0 + dq * k
         i, j = int(math.floor(p)), int(math.floor(q))
-        f, g = p - i, q - j
+        f, g = p - i - ahead, q - j - ahead
         at = k * sm
         a, b = voxel(flat, at, i, j, sp, sq, np_, nq), voxel(flat, at, i + 1, j, sp, sq, np_, nq)
         c, d = voxel(flat, at, i, j + 1, sp, sq, np_, nq), voxel(flat, at, i + 1, j + 1, sp, sq, np_, nq)
@@ -38,13 +39,13 @@ def edge(flat, k0, k1, h, sm, sp, sq, p0, dp, q0, dq, np_, nq):
 
 
 @inline
-def inside(flat, k0, k1, h, sm, sp, sq, p0, dp, q0, dq):
+def inside(flat, k0, k1, h, sm, sp, sq, p0, dp, q0, dq, ahead):
     """Sum samples and slopes on steps [k0, k1) whose neighbours are all inside."""
     total, gp, hp, gq, hq = 0.0, 0.0, 0.0, 0.0, 0.0
     for k in range(k0, k1):
         p, q = p0 + dp * k, q0 + dq * k
         i, j = int(p), int(q)
-        f, g = p - i, q - j
+        f, g = p - i - ahead, q - j - ahead
         at = k * sm + i * sp + j * sq
         a, c = flat[at], flat[at + sq]
         by_low, by_high = flat[at + sp] - a, flat[at + sq + sp] - c
@@ -59,7 +60,7 @@ def inside(flat, k0, k1, h, sm, sp, sq, p0, dp, q0, dq):
 
 
 @inline
-def plane(flat, k0, k1, h, sm, sp, at_q, p0, dp, np_):
+def plane(flat, k0, k1, h, sm, sp, at_q, p0, dp, np_, ahead):
     """Sum linear samples of one plane of constant q, and their slopes, each also times the step, on [k0, k1)."""
     i0, i1 = span(p0, dp, 0.0, np_ - 1.0 - 1e-9, k0, k1)
     total, moment, gp, hp = 0.0, 0.0, 0.0, 0.0
@@ -74,7 +75,7 @@ def plane(flat, k0, k1, h, sm, sp, at_q, p0, dp, np_):
             at = at_q + k * sm + i * sp
             a = flat[at] if 0 <= i < np_ else 0.0
             slope = (flat[at + sp] if 0 <= i + 1 < np_ else 0.0) - a
-        sample = a + (p - i) * slope
+        sample = a + (p - i - ahead) * slope
         total += sample
         moment += (k - h) * sample
         gp += slope
@@ -83,15 +84,15 @@ def plane(flat, k0, k1, h, sm, sp, at_q, p0, dp, np_):
 
 
 @inline
-def level(flat, k0, k1, h, sm, sp, sq, p0, dp, q, np_, nq):
+def level(flat, k0, k1, h, sm, sp, sq, p0, dp, q, np_, nq, ahead):
     """Sum samples and slopes of a ray that keeps its place between two planes."""
     j = int(math.floor(q))
-    g = q - j
+    g = q - j - ahead
     total, gp, hp, gq, hq = 0.0, 0.0, 0.0, 0.0, 0.0
     for b in range(2):
         if 0 <= j + b < nq:
             share, sign = (g, 1.0) if b == 1 else (1.0 - g, -1.0)
-            t, m, d, e = plane(flat, k0, k1, h, sm, sp, (j + b) * sq, p0, dp, np_)
+            t, m, d, e = plane(flat, k0, k1, h, sm, sp, (j + b) * sq, p0, dp, np_, ahead)
             total += share * t
             gp += share * d
             hp += share * e
@@ -101,30 +102,31 @@ def level(flat, k0, k1, h, sm, sp, sq, p0, dp, q, np_, nq):
 
 
 @inline
-def differentiate(flat, shape, strides, spacing, z0, y0, x0, dz, dy, dx):
+def differentiate(flat, shape, strides, spacing, z0, y0, x0, dz, dy, dx, ahead):
     """Return the sums of samples and slopes along one ray through one volume."""
     main, p, q, p0, dp, q0, dq, _ = walk(z0, y0, x0, dz, dy, dx, spacing)
+    p0, q0 = p0 + ahead, q0 + ahead
     np_, nq, h = shape[p], shape[q], (shape[main] - 1) / 2.0
     k0, k1 = span(p0, dp, -1.0, float(np_), 0, shape[main])
     sm, sp, sq = strides[main], strides[p], strides[q]
     if dq == 0.0:
-        return level(flat, k0, k1, h, sm, sp, sq, p0, dp, q0, np_, nq)
+        return level(flat, k0, k1, h, sm, sp, sq, p0, dp, q0, np_, nq, ahead)
     k0, k1 = span(q0, dq, -1.0, float(nq), k0, k1)
     i0, i1 = span(p0, dp, 0.0, np_ - 1.0 - 1e-9, k0, k1)
     i0, i1 = span(q0, dq, 0.0, nq - 1.0 - 1e-9, i0, i1)
     if i0 >= i1:
-        return edge(flat, k0, k1, h, sm, sp, sq, p0, dp, q0, dq, np_, nq)
-    s, gp, hp, gq, hq = inside(flat, i0, i1, h, sm, sp, sq, p0, dp, q0, dq)
+        return edge(flat, k0, k1, h, sm, sp, sq, p0, dp, q0, dq, np_, nq, ahead)
+    s, gp, hp, gq, hq = inside(flat, i0, i1, h, sm, sp, sq, p0, dp, q0, dq, ahead)
     for a, b in ((k0, i0), (i1, k1)):
         if a < b:
-            t, du, eu, dw, ew = edge(flat, a, b, h, sm, sp, sq, p0, dp, q0, dq, np_, nq)
+            t, du, eu, dw, ew = edge(flat, a, b, h, sm, sp, sq, p0, dp, q0, dq, np_, nq, ahead)
             s, gp, hp, gq, hq = s + t, gp + du, hp + eu, gq + dw, hq + ew
     return s, gp, hp, gq, hq
 
 
 @kernel
 def slopes_of_rays(
-    job0, job1, flat, projections, shape, source, centre, v, u, depth, along, bend, parallel, spacing, out
+    job0, job1, flat, projections, shape, source, centre, v, u, depth, along, bend, parallel, spacing, ahead, out
 ):  # fmt: skip
     """Fill out (view, row, column, 5), float64: per ray S, Gp, Hp, Gq, Hq, summed over a batch of volumes, each flat.
 
@@ -149,10 +151,10 @@ def slopes_of_rays(
                 if value == 0:
                     continue
                 if parallel:
-                    sums = differentiate(flat[item], shape, strides, spacing, z, y, x, s[0], s[1], s[2])
+                    sums = differentiate(flat[item], shape, strides, spacing, z, y, x, s[0], s[1], s[2], ahead)
                 else:
                     sums = differentiate(
-                        flat[item], shape, strides, spacing, s[0], s[1], s[2], z - s[0], y - s[1], x - s[2]
+                        flat[item], shape, strides, spacing, s[0], s[1], s[2], z - s[0], y - s[1], x - s[2], ahead
                     )
                 total += value * sums[0]
                 gp += value * sums[1]

@@ -9,6 +9,7 @@ from recon.kernels.gpu.joseph import bordered, corners, grid, ray, shape_of_prog
 from recon.kernels.gpu.launch import launch
 from recon.kernels.gpu.rays import tables
 from recon.kernels.lines import Lines
+from recon.kernels.reference import below_a_kink
 from recon.kernels.slopes import chain
 
 _BYTES_PER_RAY = 400  # of what `chain` works with
@@ -17,7 +18,8 @@ _BYTES_PER_RAY = 400  # of what `chain` works with
 def ray_gradient(lines: Lines, volume: Tensor, projections: Tensor) -> Tensor:
     """Differentiate the sum of `forward` times projections: (view, 5, 3) for source, centre, v, u and depth.
 
-    Float64, on the CPU; rays that meet a plane above a voxel centre have the slope towards larger indices.
+    Float64, on the CPU; on planes of voxel centres, and within `below_a_kink` of them, the slope is that towards larger
+    indices.
     """
     volume, projections = volume.detach(), projections.detach().to(volume.dtype).contiguous()
     out = torch.zeros(lines.shape[0], 5, 3, dtype=torch.float64)
@@ -37,6 +39,7 @@ def ray_gradient(lines: Lines, volume: Tensor, projections: Tensor) -> Tensor:
                 *lines.shape,
                 *lines.grid_shape,
                 *padded.stride(),
+                below_a_kink(lines.grid_shape),
                 **shape_of_program(lines, table, padded),
             )
             out[table.views] += chain(lines, table.views, sums)
@@ -46,7 +49,7 @@ def ray_gradient(lines: Lines, volume: Tensor, projections: Tensor) -> Tensor:
 @triton.jit
 def _sums(
     table, volume, projections, sums, items, view0, chunk, views, rows, columns, nz, ny, nx,
-    item_stride, stride_z, stride_y, stride_x,
+    item_stride, stride_z, stride_y, stride_x, ahead,
     AXIS: tl.constexpr, PITCH: tl.constexpr, FAR: tl.constexpr, ACROSS: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
     """Fill sums (view, row, column, 5) with the S, Gp, Hp, Gq, Hq of DERIVATIONS.md, eq. 19."""
@@ -60,6 +63,7 @@ def _sums(
     ) = ray(
         table, group, row, columns, nz, ny, nx, stride_z, stride_y, stride_x, exists, AXIS, PITCH, FAR
     )  # fmt: skip
+    a_p, a_q = a_p + ahead, a_q + ahead  # the corners are those beyond a kink
     begin, end = tl.min(first), tl.max(last)
     view, column = group // columns, group % columns
     pixel = ((view0 + view).to(tl.int64) * rows + row) * columns + column
@@ -76,7 +80,7 @@ def _sums(
                 c00, c01, c10, c11, f, g = corners(
                     image, start + k * step, a_p, b_p, a_q, b_q, low_p, high_p, low_q, high_q, step_p, 1, dk
                 )
-                s1, g_p1, h_p1, g_q1, h_q1 = add(s1, g_p1, h_p1, g_q1, h_q1, c00, c01, c10, c11, f, g, dk)
+                s1, g_p1, h_p1, g_q1, h_q1 = add(s1, g_p1, h_p1, g_q1, h_q1, c00, c01, c10, c11, f, g, dk, ahead)
         else:
             for k in range(begin, end):
                 dk = k - middle
@@ -84,7 +88,7 @@ def _sums(
                     image, start + tl.minimum(k, count) * step,
                     a_p, b_p, a_q, b_q, low_p, high_p, low_q, high_q, step_p, step_q, dk
                 )  # fmt: skip
-                s1, g_p1, h_p1, g_q1, h_q1 = add(s1, g_p1, h_p1, g_q1, h_q1, c00, c01, c10, c11, f, g, dk)
+                s1, g_p1, h_p1, g_q1, h_q1 = add(s1, g_p1, h_p1, g_q1, h_q1, c00, c01, c10, c11, f, g, dk, ahead)
         s, g_p, h_p, g_q, h_q = s + y * s1, g_p + y * g_p1, h_p + y * h_p1, g_q + y * g_q1, h_q + y * h_q1
     swap = swapped(main, AXIS)
     out = sums + ((view.to(tl.int64) * rows + row) * columns + column) * 5
@@ -96,8 +100,9 @@ def _sums(
 
 
 @triton.jit
-def add(s, g_p, h_p, g_q, h_q, c00, c01, c10, c11, f, g, dk):
+def add(s, g_p, h_p, g_q, h_q, c00, c01, c10, c11, f, g, dk, ahead):
     """Add the sample of a crossing, its slopes on p and q, and these times the distance from the middle plane."""
+    f, g = f - ahead, g - ahead
     low_q, high_q = c01 - c00, c11 - c10
     low = c00 + g * low_q
     by_p = c10 + g * high_q - low

@@ -12,7 +12,7 @@ from recon.kernels import reference
 from recon.kernels.lines import Lines, lines
 from tests.contracts.geometries import CASES, Case, cone
 from tests.contracts.operators import draw
-from tests.kernels.ray_cases import ALONG_ROWS, nudge, nudged
+from tests.kernels.ray_cases import ALONG_ROWS, ON_KINKS, nudge, nudged
 
 pytest.importorskip("triton", reason="needs Triton: pip install 'raymend[triton]'")
 joseph, rays, slopes = (importlib.import_module(f"recon.kernels.gpu.{name}") for name in ("joseph", "rays", "slopes"))
@@ -39,6 +39,12 @@ def agree(table: Lines, device: torch.device, dtype: torch.dtype = torch.float32
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_kernels_equal_the_twin(case: Case, device: torch.device, dtype: torch.dtype) -> None:
     agree(nudged(case), device, dtype)
+
+
+@pytest.mark.parametrize("case", ON_KINKS.values(), ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_kernels_equal_the_twin_on_kinks(case: Case, device: torch.device, dtype: torch.dtype) -> None:
+    agree(case.projector().lines, device, dtype)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (9, 1, 1), (1, 1, 9), (13, 11, 7)], ids=str)
