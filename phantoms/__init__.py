@@ -22,6 +22,7 @@ from phantoms.patients import head, thorax
 from phantoms.phantom import Phantom
 from phantoms.shapes import Box, Cone, Cylinder, Ellipsoid, HalfSpace, Shape
 from phantoms.simulate import simulate
+from phantoms.spectrum import Spectrum
 from phantoms.voxels import VolumeObject
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "HalfSpace",
     "Phantom",
     "Shape",
+    "Spectrum",
     "VolumeObject",
     "anatomy",
     "attenuation",

@@ -47,6 +47,7 @@ MATERIALS: Final[dict[str, Material]] = {
     "lung": _table(0.26, 0.8316, 0.3815, 0.2699, 0.2270, 0.2053, 0.1826, 0.1695, 0.1493),
     "fat": _table(0.95, 0.5677, 0.3063, 0.2396, 0.2123, 0.1974, 0.1800, 0.1688, 0.1500),
     "cortical bone": _table(1.92, 4.001, 1.331, 0.6655, 0.4242, 0.3148, 0.2229, 0.1855, 0.1480),
+    "aluminium": _table(2.699, 3.441, 1.128, 0.5685, 0.3681, 0.2778, 0.2018, 0.1704, 0.1378),
     "iodine": Material(
         density=4.93,
         mass_attenuation=(  # from above its K edge on

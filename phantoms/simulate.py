@@ -7,6 +7,7 @@ from torch import Tensor
 
 from phantoms.dose import Dose, dead_pixels, detect
 from phantoms.phantom import subrays_of
+from phantoms.spectrum import Spectrum, split
 from phantoms.voxels import Scannable, VolumeObject
 from recon.errors import ConfigError, CTWarning
 from recon.geometry import ScanGeometry
@@ -26,6 +27,7 @@ def simulate(
     poses: Tensor | None = None,
     subrays: int | tuple[int, int] = 2,
     averaging: str = "exponential",
+    spectrum: Spectrum | None = None,
 ) -> Scan:
     """Scan a phantom, a patient or a volume.
 
@@ -43,6 +45,8 @@ def simulate(
         subrays: rays per pixel (v, u), spread evenly over its area; 2 means 2 × 2, and 1 × 2 on a detector of one
             row, which sees a plane.
         averaging: "exponential" averages the photons of sub-rays, as a detector does, "log" their line integrals.
+        spectrum: energies of the beam, or None for one energy. Line integrals are corrected for the beam hardening of
+            water, so that bone alone leaves its streaks; photons are counted before the correction.
 
     Returns:
         The scan, float32, with weights (inverse variance) if there is noise.
@@ -62,11 +66,27 @@ def simulate(
     steps = [f"simulated {phantom.name}: {v} x {u} sub-rays per pixel, {averaging} average"]
     if poses is not None:
         steps.append("the phantom moved; the scan does not state how")
+    if spectrum is not None:
+        soft = split(phantom).line_integrals(geometry, poses, subrays=subrays, averaging=averaging, dtype=torch.float64)
+        values = spectrum.measured(soft, values - soft)
+        steps.append(
+            f"beam of {spectrum.mean_energy:.1f} keV on average, corrected for water at {spectrum.reference:g} keV"
+        )
     if dose is None:
+        values = values if spectrum is None else spectrum.corrected(values)
         calibration = Calibration(water=phantom.water)
         return Scan(geometry=geometry, values=values.float(), calibration=calibration, provenance=tuple(steps))
     assert seed is not None  # refused above; this tells the type checker
-    return _noisy(values, geometry, dose, seed, phantom.water, steps)
+    scan = _noisy(values, geometry, dose, seed, phantom.water, steps)
+    return scan if spectrum is None else _corrected(scan, spectrum)
+
+
+def _corrected(scan: Scan, spectrum: Spectrum) -> Scan:
+    """Correct a scan for the beam hardening of water, which stretches its noise, too."""
+    assert scan.weights is not None
+    values = spectrum.corrected(scan.values)
+    stretch = 1 / spectrum.slope(values)
+    return scan.changed(values=values.float(), weights=(scan.weights / stretch**2).float())
 
 
 def _noisy(values: Tensor, geometry: ScanGeometry, dose: Dose, seed: int, water: float, steps: list[str]) -> Scan:

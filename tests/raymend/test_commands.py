@@ -44,6 +44,8 @@ def test_simulate_is_the_same_for_a_seed(raymend: Any, tmp_path: Path) -> None:
         (("--preset", "somatom"), "somatom16"),
         (("--views", "0"), "--views"),
         (("--photons", "-5"), "photons"),
+        (("--photons", "0"), "photons"),
+        (("--photons", "1e4", "--electronic", "-1"), "electronic"),
         (("--photons", "nan"), "photons"),
         (("--electronic", "5"), "--photons"),
     ],
