@@ -1,4 +1,4 @@
-"""Patients without end: a trunk drawn from a seed, textured, as an object to scan."""
+"""Patients without end: a trunk or a head drawn from a seed, textured, as an object to scan."""
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from phantoms.belly import belly
+from phantoms.brain import head, vault
 from phantoms.chest import chest
 from phantoms.draw import Draw
+from phantoms.jaw import jaw
 from phantoms.materials import ENERGY, attenuation, hu_to_attenuation
 from phantoms.organs import Canvas, Organ, paint
 from phantoms.texture import Noise
@@ -22,10 +24,10 @@ from recon.geometry.pose import check_poses
 from recon.grid import VolumeGrid
 from recon.kernels.lines import placed_rays
 
-#: What a patient can be centred on, and the height of that in mm above the middle of the heart.
-ANATOMIES: Final = {"thorax": 0.0, "abdomen": -190.0}
+#: What a patient can be centred on, and the height of that in mm above the middle of the heart or of the brain.
+ANATOMIES: Final = {"thorax": 0.0, "abdomen": -190.0, "head": 0.0, "jaw": -100.0}
 
-_HALF: Final = (140.0, 205.0)  # half sides (y, x) in mm of a box that holds every trunk
+_HALF: Final = (140.0, 205.0)  # half sides (y, x) in mm of a box that holds every patient
 _DEEP: Final = (-150.0, 130.0)  # heights in mm relative to the middle of a kind between which there is anatomy
 
 
@@ -33,15 +35,17 @@ _DEEP: Final = (-150.0, 130.0)  # heights in mm relative to the middle of a kind
 class Anatomy:
     """A random patient: the same seed gives the same one, to the bit, on every grid.
 
-    Trunks differ in size, fat, contrast agent, bones, vessels, bowel, nodules and low-contrast lesions. Organs have
-    soft edges of 1 to 2 mm and random fields for texture (see `phantoms.texture`), none is constant. They are defined
-    in mm at every point, not on voxels, but not as shapes with exact chords: a scan integrates a raster of `spacing`
-    through a projector. Reconstruct on another, coarser spacing: one of the same voxels is the inverse crime (see
+    Trunks differ in size, fat, contrast agent, bones, vessels, bowel, nodules and low-contrast lesions, heads in skull,
+    furrows, ventricles and lesions, jaws in teeth, fillings and glands; the base of the skull is coarse. Organs have
+    soft edges of 1 to 2 mm and random fields for texture (see `phantoms.texture`). They are defined in mm at every
+    point, not on voxels, but not as shapes with exact chords: a scan integrates a raster of `spacing` through a
+    projector. Reconstruct on another, coarser spacing: one of the same voxels is the inverse crime (see
     `VolumeObject`).
 
     Args:
         seed: what the patient is drawn from.
-        kind: "thorax", with the middle of the heart at z = 0, or "abdomen", at the kidneys.
+        kind: "thorax", with the middle of the heart at z = 0, "abdomen", at the kidneys, "head", at the middle of the
+            brain, or "jaw", between the rows of teeth. Trunk and head of a seed do not belong together.
         energy: of the beam in keV; HU become attenuation there.
         spacing: of the raster that is scanned in mm, in the plane; along z it is twice as wide.
 
@@ -49,7 +53,7 @@ class Anatomy:
         ConfigError: an unknown kind, or a seed, energy or spacing that cannot be.
 
     Source:
-        raymend's own; sizes and HU are those of adult trunks in supine CT.
+        raymend's own; sizes and HU are those of adults in CT.
     """
 
     seed: int
@@ -71,7 +75,7 @@ class Anatomy:
 
     @property
     def bounds(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-        """Lowest and highest corner (z, y, x) in mm of a box that holds the patient; the trunk is cut at its ends."""
+        """Lowest and highest corner (z, y, x) in mm of a box that holds the patient; who is cut at the ends."""
         return (_DEEP[0], -_HALF[0], -_HALF[1]), (_DEEP[1], *_HALF)
 
     def hounsfield(self, z: float, y: Tensor, x: Tensor) -> Tensor:
@@ -150,6 +154,9 @@ class Anatomy:
     def _organs(self) -> list[Organ]:
         """Everything, in the order in which it is painted."""
         draw = Draw(self.seed)
+        if self.kind in ("head", "jaw"):
+            skull = vault(draw)
+            return [*jaw(draw), *head(draw, self._noise, skull)]
         body = build(draw)
         soft = [*outer(draw, body), *around_spine(draw, body), *chest(draw, body), *belly(draw, body)]
         return [*soft, *skeleton(draw, body)]
@@ -160,7 +167,7 @@ def anatomy(*, seed: int, kind: str = "thorax", energy: float = ENERGY, spacing:
 
     Args:
         seed: what the patient is drawn from.
-        kind: "thorax" or "abdomen".
+        kind: "thorax", "abdomen", "head" or "jaw".
         energy: of the beam in keV.
         spacing: of the raster that is scanned in mm.
     """

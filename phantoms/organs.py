@@ -131,6 +131,53 @@ class Common:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Either:
+    """What any of several solids holds: the greatest depth counts."""
+
+    solids: tuple[Solid, ...]
+
+    @property
+    def limits(self) -> Limits:
+        """A box around their boxes."""
+        lows, highs = zip(*(solid.limits for solid in self.solids), strict=True)
+        low, high = np.min(lows, axis=0).tolist(), np.max(highs, axis=0).tolist()
+        return (low[0], low[1], low[2]), (high[0], high[1], high[2])
+
+    def depth(self, z: Plane, y: Plane, x: Plane) -> Plane:
+        """Take the greatest."""
+        greatest: Plane = np.maximum.reduce([solid.depth(z, y, x) for solid in self.solids])
+        return greatest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folds:
+    """Winding sheets, such as the furrows of a brain: where a random field passes through 0.
+
+    Args:
+        noise: the field.
+        length: its correlation length in mm.
+        width: half the thickness of the sheets in mm, roughly.
+        channel: which field.
+    """
+
+    noise: Noise
+    length: float
+    width: float
+    channel: int = 0
+
+    @property
+    def limits(self) -> Limits:
+        """Everywhere."""
+        return EVERYWHERE
+
+    def depth(self, z: Plane, y: Plane, x: Plane) -> Plane:
+        """Turn the field into a distance by its typical slope, the root of 2 over its length."""
+        field = self.noise.at(z, y, x, self.length, self.channel)
+        depth: Plane = self.width - np.abs(field) * (self.length / math.sqrt(2))
+        return depth
+
+
+@dataclass(frozen=True, kw_only=True)
 class Below:
     """A half-space on one side of a level: y above `level` in mm, or below it if `front`."""
 
@@ -145,6 +192,23 @@ class Below:
     def depth(self, z: Plane, y: Plane, x: Plane) -> Plane:
         """Measure along y."""
         depth: Plane = (y - self.level) * (-1 if self.front else 1) + 0 * (z + x)
+        return depth
+
+
+@dataclass(frozen=True, kw_only=True)
+class Above:
+    """A half-space: z above `level` in mm."""
+
+    level: float
+
+    @property
+    def limits(self) -> Limits:
+        """From the level upwards."""
+        return (self.level, -math.inf, -math.inf), (math.inf, math.inf, math.inf)
+
+    def depth(self, z: Plane, y: Plane, x: Plane) -> Plane:
+        """Measure along z."""
+        depth: Plane = z - self.level + 0 * (y + x)
         return depth
 
 

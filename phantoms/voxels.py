@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -123,6 +124,38 @@ class VolumeObject:
         middle = (0.0, 0.0, 0.0)
         grid = volume.grid.region(volume.grid.shape, middle) if centred else volume.grid
         return cls(values=mu.clamp_min(0), grid=grid, name=name, water=attenuation("water", energy))
+
+    @classmethod
+    def labelled(
+        cls,
+        volume: Volume,
+        tissues: Mapping[int, str | tuple[str, float]],
+        *,
+        energy: float = ENERGY,
+        centred: bool = True,
+        name: str = "labels",
+    ) -> "VolumeObject":
+        """Make an object of a volume of labels, such as NCAT slices are.
+
+        Args:
+            volume: one label per voxel; pass `grid` to `read_volume` where the file states no voxel size.
+            tissues: what a label stands for: a material of `phantoms.MATERIALS`, or one with a density in g/cm³.
+            energy: of the beam in keV.
+            centred: put the middle of the volume on the rotation axis, at z = 0.
+            name: what the object is called.
+
+        Raises:
+            ConfigError: labels without a tissue, or an unknown material.
+        """
+        left = sorted(set(volume.values.unique().tolist()) - set(tissues))
+        if left:
+            raise ConfigError(f"tissues: expected one for every label, got none for {left}; name a material for each")
+        mu = torch.zeros_like(volume.values)
+        for label, tissue in tissues.items():
+            material, density = (tissue, None) if isinstance(tissue, str) else tissue
+            mu[volume.values == label] = attenuation(material, energy, density=density)
+        grid = volume.grid.region(volume.grid.shape, (0.0, 0.0, 0.0)) if centred else volume.grid
+        return cls(values=mu, grid=grid, name=name, water=attenuation("water", energy))
 
     def line_integrals(
         self,

@@ -12,6 +12,7 @@ from recon.io.hdf5 import open_hdf5, text_of
 from recon.io.hdf5_scan import FORMAT
 from recon.io.limits import regular_file, translated
 from recon.io.probe import probe
+from recon.io.xcat import looks_like
 from recon.io.zarr_look import is_old, is_store, metadata
 from recon.io.zarr_own import SCAN, own_kind
 from recon.io.zarr_volume import holds_volume
@@ -34,6 +35,8 @@ _MAGIC: Final = (
     (1, b"VMS.XI", "xim"),
     (0, b"ObjectType", "metaimage"),
     (0, b"NRRD", "nrrd"),
+    (0, b"!INTERFILE", "xcat"),
+    (0, b"# AVS", "avs field"),
 )
 _HDF5: Final = b"\x89HDF\r\n\x1a\n"
 _NOT_READ: Final = {
@@ -51,7 +54,7 @@ _NOT_READ: Final = {
     "gzip": "gzip data other than NIfTI; unpack it first",
 }
 SCANS: Final = ("raymend scan", "zarr scan", "data exchange", "matlab", "npz", "npy")
-VOLUMES: Final = ("nifti", "dicom", "tiff", "zarr volume", "npy", "npz")
+VOLUMES: Final = ("nifti", "dicom", "tiff", "zarr volume", "npy", "npz", "xcat", "avs field")
 
 
 def found(path: "str | os.PathLike[str]") -> Path:
@@ -79,7 +82,7 @@ def detect(path: Path) -> str:
         return _hdf5_layout(path)
     if head[:2] == b"\x1f\x8b":
         return _inside_gzip(head)
-    return "unknown"
+    return "xcat" if looks_like(path) else "unknown"
 
 
 def expect(path: Path, kind: str, wanted: tuple[str, ...], what: str) -> None:

@@ -22,6 +22,7 @@ from recon.io.npz_scan import holds_scan, read_own_npz
 from recon.io.raw import RawScan, StatedGeometry, check_axes, stated, to_scan, with_geometry
 from recon.io.tiff import read_tiff
 from recon.io.volume import Volume, as_float32
+from recon.io.xcat import read_avs, read_xcat
 from recon.io.zarr_look import is_store
 from recon.io.zarr_scan import read_zarr_scan
 from recon.io.zarr_volume import read_zarr_volume
@@ -34,6 +35,12 @@ _OWN: Final[dict[str, Callable[[Path, int], Scan]]] = {
     FORMAT: read_hdf5_scan,
     "zarr scan": read_zarr_scan,
     _OWN_NPZ: read_own_npz,
+}
+_WITH_DOUBTS: Final[dict[str, Callable[[Path, int], tuple[Volume, list[str]]]]] = {
+    "tiff": read_tiff,
+    "npz": read_npz_volume,
+    "xcat": read_xcat,
+    "avs field": read_avs,
 }
 
 
@@ -83,7 +90,10 @@ def read_scan(
 
 
 def read_volume(path: Name, *, grid: VolumeGrid | None = None, max_bytes: int | None = None) -> Volume:
-    """Read a volume: NIfTI, DICOM CT (a slice or a folder), TIFF stack, Zarr with OME-NGFF 0.5 metadata, .npy, .npz.
+    """Read a volume: NIfTI, DICOM CT (a slice or a folder), TIFF, Zarr with OME-NGFF 0.5 metadata, .npy, .npz, XCAT.
+
+    XCAT's raw files are read by the path of their log, or of an Interfile header, which states no unit: only with a log
+    attenuation becomes 1/mm. NCAT slices are AVS fields of labels.
 
     Args:
         path: file, Zarr store, or folder of DICOM slices; the content decides, not the name.
@@ -95,7 +105,7 @@ def read_volume(path: Name, *, grid: VolumeGrid | None = None, max_bytes: int | 
 
     Raises:
         FormatError: damaged, truncated, unknown, oblique; also what is not a regular file.
-        UnsafeFileError: Python objects, or a Zarr store with links.
+        UnsafeFileError: Python objects, a Zarr store with links, or a header that names files elsewhere.
         MissingExtraError: a format whose library is not installed.
         NumericalError: NaN or Inf.
         ResourceError: more than `max_bytes`.
@@ -187,9 +197,9 @@ def _volume(given: Path, limit: int) -> tuple[Volume, list[str]]:
         return read_dicom(file, limit), []
     if kind == "zarr volume":
         return read_zarr_volume(file, limit), []
-    if kind == "tiff":
-        return read_tiff(file, limit)
-    return read_npz_volume(file, limit) if kind == "npz" else _bare(file, limit)
+    if kind in _WITH_DOUBTS:
+        return _WITH_DOUBTS[kind](file, limit)
+    return _bare(file, limit)
 
 
 def _bare(file: Path, limit: int) -> tuple[Volume, list[str]]:

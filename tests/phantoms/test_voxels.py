@@ -97,6 +97,28 @@ def test_a_volume_read_from_a_file_is_scanned(tmp_path: Path) -> None:
     assert float(image[0, 6:14, 6:14].mean()) == pytest.approx(0, abs=2)  # measured 0.1
 
 
+NCAT = {0: "air", 20: "lung", 100: "soft tissue", 190: ("cortical bone", 1.9), 200: ("cortical bone", 1.4)}
+
+
+def test_labels_stand_for_tissues() -> None:
+    labels = Volume(values=torch.tensor([[[0.0, 20, 100, 190, 200]]]), grid=VolumeGrid(shape=(1, 1, 5)))
+    body = VolumeObject.labelled(labels, NCAT, energy=80)
+    bone = attenuation("cortical bone", 80) / 1.92
+    expected = [attenuation("air", 80), attenuation("lung", 80), attenuation("soft tissue", 80), 1.9 * bone, 1.4 * bone]
+    assert body.values.flatten().tolist() == pytest.approx(expected)
+    assert body.water == attenuation("water", 80)
+    with pytest.raises(ConfigError, match=r"tissues: expected one for every label, got none for \[190.0, 200.0\]"):
+        VolumeObject.labelled(labels, {0: "air", 20: "lung", 100: "water"})
+
+
+def test_real_labels_are_scanned(shared_data: Path) -> None:
+    grid = VolumeGrid(shape=(1, 256, 256), spacing=1.6)
+    labels = read_volume(shared_data / "phantoms" / "xcat" / "ncat_256_slice_140_ct_x100.fld", grid=grid)
+    body = VolumeObject.labelled(labels, NCAT)
+    scan = simulate(body, ParallelBeam.circular(4, detector=Detector(shape=(1, 200), pitch=(1, 2.1))))
+    assert 2 < float(scan.values.max()) < 9
+
+
 def test_real_slices_are_scanned(shared_data: Path) -> None:
     volume = read_volume(shared_data / "nifti_abdomen" / "example_ct.nii.gz")
     with pytest.warns(CTWarning, match="below those of nothing"):

@@ -11,6 +11,7 @@ import torch
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from scipy.io import savemat
+from xcat_cases import avs_field, interfile, xcat_log
 
 from recon.geometry import ConeBeam, Detector, FreeBeam, ParallelBeam, ScanGeometry
 from recon.grid import VolumeGrid
@@ -132,4 +133,7 @@ VOLUME_WRITERS: dict[str, Callable[[Path], None]] = {
     "volume.npy": _volume,
     "volume.zarr": _volume,
     "slice.dcm": dicom,
+    "xcat_log": xcat_log,
+    "xcat.hv": interfile,
+    "labels.fld": avs_field,
 }
