@@ -19,7 +19,7 @@ _OPTIONS = {
     "state pitch=": "state --pitch MM",
     "pass air= with the count without an object (--log on the command line)": "use --log --photons N",
     "pass air=": "use --log --photons N",
-    "state them in its calibration, Calibration(photons=...)": "pass --photons N, or state them in [calibration] of --settings",
+    "state them in its calibration, Calibration(photons=...)": "pass --photons N, or state them in --settings",
     "pass incident=, the photons per column (Dose.incident)": "reduce it in Python with incident=",
     "pass geometry=": "state it with --settings FILE.toml",
     "move it with .cpu()": "run with --device cpu",
