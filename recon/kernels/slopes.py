@@ -10,22 +10,24 @@ _OTHERS = ((1, 2), (0, 2), (0, 1))  # p and q of main axis z, y, x
 
 
 def chain(lines: Lines, views: slice, sums: Tensor) -> Tensor:
-    """Differentiate by source, centre, v, u and depth of some views: (view, 5, 3), float64, on the CPU.
+    """Differentiate by source, centre, v, u and depth of some views: (view, 5, 3), float64.
+
+    On the CPU; recon.kernels.gpu.slopes has a kernel that does the same.
 
     Args:
         lines: the rays.
         views: the views that `sums` belong to.
         sums: per ray (view, row, column, 5), times the ray's projection value and summed over the batch: S, Gp, Hp,
-            Gq, Hq of DERIVATIONS.md, section 9, with the length between planes left out. On any device.
+            Gq, Hq of DERIVATIONS.md, section 9, with the length between planes left out.
 
     Source:
         DERIVATIONS.md, eq. 19 to 22.
     """
-    origin, direction = rays(lines, views, sums.device)
+    origin, direction = rays(lines, views)
     by_origin, by_direction = _by_ray(lines, origin, direction, sums.double())
     # Of parallel rays the pixel is the point and `source` the direction; others run from the source to the pixel.
     by_pixel, by_source = (by_origin, by_direction) if lines.parallel else (by_direction, by_origin - by_direction)
-    rows, along, bend = (steps.to(sums.device) for steps in (row_steps(lines), lines.along, lines.bend))
+    rows, along, bend = row_steps(lines), lines.along, lines.bend
     each_row, each_column = by_pixel.sum(2), by_pixel.sum(1)
     found = (
         by_source.sum((1, 2)),
@@ -34,7 +36,7 @@ def chain(lines: Lines, views: slice, sums: Tensor) -> Tensor:
         (along[:, None] * each_column).sum(1),
         (bend[:, None] * each_column).sum(1),
     )
-    return torch.stack(found, dim=1).cpu()
+    return torch.stack(found, dim=1)
 
 
 def row_steps(lines: Lines) -> Tensor:
@@ -42,12 +44,12 @@ def row_steps(lines: Lines) -> Tensor:
     return torch.arange(lines.rows, dtype=torch.float64) - (lines.rows - 1) / 2
 
 
-def rays(lines: Lines, views: slice, device: torch.device) -> tuple[Tensor, Tensor]:
+def rays(lines: Lines, views: slice) -> tuple[Tensor, Tensor]:
     """Return a point on, and the direction of, each ray of some views in voxels: two tensors (view, row, column, 3)."""
     source, centre, v, u, depth = (
-        vectors[views, None, None].to(device) for vectors in (lines.source, lines.centre, lines.v, lines.u, lines.depth)
+        vectors[views, None, None] for vectors in (lines.source, lines.centre, lines.v, lines.u, lines.depth)
     )
-    rows, along, bend = (steps.to(device)[..., None] for steps in (row_steps(lines)[:, None], lines.along, lines.bend))
+    rows, along, bend = (steps[..., None] for steps in (row_steps(lines)[:, None], lines.along, lines.bend))
     pixel = centre + rows * v + along * u + bend * depth
     if lines.parallel:
         return pixel, source.expand_as(pixel)
@@ -57,9 +59,9 @@ def rays(lines: Lines, views: slice, device: torch.device) -> tuple[Tensor, Tens
 def _by_ray(lines: Lines, origin: Tensor, direction: Tensor, sums: Tensor) -> tuple[Tensor, Tensor]:
     """Differentiate by the point on, and the direction of, each ray (DERIVATIONS.md, eq. 20 and 21)."""
     main = main_axis(direction)[..., None]
-    p, q = (torch.tensor(axes, device=main.device)[main] for axes in zip(*_OTHERS, strict=True))
-    spacing = torch.tensor(lines.spacing, dtype=torch.float64, device=main.device)
-    middle = (torch.tensor(lines.grid_shape, dtype=torch.float64, device=main.device) - 1) / 2
+    p, q = (torch.tensor(axes)[main] for axes in zip(*_OTHERS, strict=True))
+    spacing = torch.tensor(lines.spacing, dtype=torch.float64)
+    middle = (torch.tensor(lines.grid_shape, dtype=torch.float64) - 1) / 2
     d = direction.gather(-1, main)
     slope_p, slope_q = direction.gather(-1, p) / d, direction.gather(-1, q) / d
     length = (direction * spacing).norm(dim=-1, keepdim=True) / d.abs()

@@ -25,7 +25,7 @@ def setting(case: Case, batch: int = 2) -> tuple[Lines, Tensor, Tensor]:
 def plane_sums(table: Lines, volume: Tensor, projections: Tensor) -> Tensor:
     """Sum samples and their slopes along every ray, plane by plane: (view, row, column, 5)."""
     found = torch.zeros(*table.shape, 5, dtype=torch.float64)
-    points, directions = rays(table, slice(None), torch.device("cpu"))
+    points, directions = rays(table, slice(None))
     main = reference.main_axis(directions)
     for index in torch.cartesian_prod(*(torch.arange(n) for n in table.shape)).tolist():
         at, d, axis = points[tuple(index)], directions[tuple(index)], int(main[tuple(index)])

@@ -57,7 +57,7 @@ def tables(lines: Lines, like: Tensor, *, bytes_per_ray: int = 0) -> Iterator[Ta
     pitch = cdiv(rows + 1 + MORE_ROWS, 32) * 32
     per_view = (columns + 2) * pitch * (FIELDS * like.element_size() + bytes_per_ray)
     step = max(1, _BYTES // per_view)
-    vectors, along, bend, frame = _on_device(lines, like.device)
+    vectors, along, bend, frame = on_device(lines, like.device)
     for first in range(0, views, step):
         chosen = slice(first, min(first + step, views))
         data = like.new_empty(chosen.stop - first, columns + 2, FIELDS, pitch)
@@ -88,7 +88,8 @@ def tile(rows: int) -> int:
 
 
 @Kept
-def _on_device(lines: Lines, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def on_device(lines: Lines, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the vectors (view, 5, 3), `along`, `bend`, and spacing with the tie, copied to a device once."""
     vectors = torch.stack([lines.source, lines.centre, lines.v, lines.u, lines.depth], dim=1)
     frame = torch.tensor([*lines.spacing, _TIE], dtype=torch.float64)
     moved = (tensor.detach().contiguous().to(device) for tensor in (vectors, lines.along, lines.bend, frame))
