@@ -28,11 +28,13 @@ DEFAULTS: dict[str, Restorer] = {
 }
 
 CANDIDATES: dict[str, tuple[Restorer, ...]] = {
-    "gibbs": tuple(Gibbs(strength=strength) for strength in (30.0, 100.0, 300.0, 1000.0, 3000.0)),
+    "gibbs": tuple(
+        Gibbs(across_views=across, strength=strength)
+        for across in (1.0, 0.25)
+        for strength in (30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0)
+    ),
     "tv": tuple(
-        TV(corner=corner, strength=strength)
-        for corner in (0.01, 0.02, 0.05)
-        for strength in (10.0, 30.0, 100.0)
+        TV(corner=corner, strength=strength) for corner in (0.01, 0.02, 0.05) for strength in (10.0, 30.0, 60.0, 100.0)
     ),
     "perona-malik": tuple(
         PeronaMalik(kappa=kappa, strength=strength) for kappa in (1.5, 3.0) for strength in (300.0, 1000.0, 3000.0)

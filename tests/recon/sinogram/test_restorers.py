@@ -52,6 +52,14 @@ def test_kernels_equal_their_twins(restorer: Restorer, periodic: bool, shape: tu
     assert (fast - plain).abs().max() < 2e-6  # measured 5e-7
 
 
+@pytest.mark.parametrize("restorer", RESTORERS, ids=repr)
+def test_threads_change_no_bit(restorer: Restorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    values, variance = noisy((2, 31, 40))
+    alone = restorer(values, variance, periodic=True)
+    monkeypatch.setattr("recon.sinogram.compiled._SMALL", 0)
+    assert torch.equal(restorer(values, variance, periodic=True), alone)
+
+
 @pytest.mark.usefixtures("poisoned")
 @pytest.mark.parametrize("restorer", RESTORERS, ids=repr)
 def test_every_point_is_written(restorer: Restorer) -> None:
