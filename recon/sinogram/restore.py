@@ -14,6 +14,7 @@ from recon.sinogram.planes import periodic, planes, projections
 from recon.sinogram.restorers import SPAD, TV, Gibbs, PeronaMalik, Restorer
 from recon.sinogram.sure import Reconstruction, Risk
 from recon.sinogram.variance import mean_photons, variance
+from recon.statistics import FEWEST
 
 TUNINGS = ("sure", "none")
 _FEWEST = 10.0  # photons behind the darkest ray below which the noise is no longer what SURE takes it for
@@ -112,7 +113,9 @@ def restore(
             raise ConfigError("reconstruct: expected a linear reconstruction for tune='sure', got None; or tune='none'")
         _warn_few(scan)
         risk = Risk.of(scan.values, spread, reconstruct, periodic=closed, mask=mask, seed=seed)
-        scores = ranked(risk, choices, progress=progress)
+        # Below that the variance is not trusted, and the estimate falls towards no restoration at all.
+        further = _FURTHER if float(mean_photons(scan).min()) >= FEWEST else 0
+        scores = ranked(risk, choices, further=further, progress=progress)
         restorer = scores[0][0]
     restorer = replace(restorer, strength=restorer.strength * factor)
     values = projections(restorer(planes(scan.values), planes(spread), periodic=closed))
@@ -137,10 +140,19 @@ def ranked(
     risk: Callable[[Restorer], float],
     choices: Iterable[Restorer],
     *,
+    further: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[tuple[Restorer, float], ...]:
-    """Judge candidates, and weaker or stronger ones while the best is the last of its kind; the best comes first."""
-    waiting, scores, further = list(choices), dict[Restorer, float](), _FURTHER
+    """Judge candidates, and weaker or stronger ones while the best is the last of its kind; the best comes first.
+
+    Args:
+        risk: the estimated error of what a restorer gives.
+        choices: the candidates.
+        further: how often to go beyond them at the most.
+        progress: called with the number of candidates that are judged and of all, before each.
+    """
+    waiting, scores = list(choices), dict[Restorer, float]()
+    further = _FURTHER if further is None else further
     single = len(waiting) == 1
     while waiting:
         if progress is not None:

@@ -102,6 +102,7 @@ def test_the_best_of_the_strongest_is_asked_for_more() -> None:
     scores = ranked(risk, [Gibbs(strength=1.0), Gibbs(strength=10.0)])  # type: ignore[arg-type]
     assert [one.strength for one, _ in scores] == [90.0, 30.0, 10.0, 1.0, 270.0]
     assert len(ranked(risk, [Gibbs(strength=1.0)])) == 1  # type: ignore[arg-type]
+    assert len(ranked(risk, [Gibbs(strength=1.0), Gibbs(strength=10.0)], further=0)) == 2  # type: ignore[arg-type]
 
 
 def test_parallel_and_cone_scans() -> None:
