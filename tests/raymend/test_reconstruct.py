@@ -56,7 +56,7 @@ def test_from_store_to_store(
     assert raymend("reconstruct", scan_file, "-o", whole, "--shape", 16, "--unit", "hu").code == 0
     if in_blocks:
         monkeypatch.setattr(memory.Budget, "work", property(lambda budget: 1))
-        monkeypatch.setattr(memory, "even_parts", lambda count, _: [slice(i, i + 1) for i in range(count)])
+        monkeypatch.setattr(memory, "even_parts", lambda count, _, **__: [slice(i, i + 1) for i in range(count)])
     for _ in range(2):  # the second time it is replaced
         found = raymend("reconstruct", scan, "-o", out, "--shape", 16, "--unit", "hu", "--json")
         assert found.code == 0, found.err
