@@ -13,6 +13,12 @@ from recon.sizes import parse_size
 MANY = "64GiB"
 
 
+@pytest.fixture(autouse=True)
+def light(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the process be as small as a new one, whatever other tests have left in it."""
+    monkeypatch.setattr(memory, "resident", lambda: 300 << 20)
+
+
 @pytest.mark.parametrize(
     ("size", "number"),
     [(1000, 1000), ("1000", 1000), ("6GiB", 6 << 30), ("1.5 gib", 3 << 29), ("800MB", 800_000_000), (".5k", 512)],
