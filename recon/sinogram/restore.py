@@ -111,10 +111,11 @@ def restore(
     if tune == "sure":
         if reconstruct is None:
             raise ConfigError("reconstruct: expected a linear reconstruction for tune='sure', got None; or tune='none'")
-        _warn_few(scan)
+        least = float(mean_photons(scan).min())
+        _warn_few(least)
         risk = Risk.of(scan.values, spread, reconstruct, periodic=closed, mask=mask, seed=seed)
         # Below that the variance is not trusted, and the estimate falls towards no restoration at all.
-        further = _FURTHER if float(mean_photons(scan).min()) >= FEWEST else 0
+        further = _FURTHER if least >= FEWEST else 0
         scores = ranked(risk, choices, further=further, progress=progress)
         restorer = scores[0][0]
     restorer = replace(restorer, strength=restorer.strength * factor)
@@ -140,7 +141,7 @@ def ranked(
     risk: Callable[[Restorer], float],
     choices: Iterable[Restorer],
     *,
-    further: int | None = None,
+    further: int = _FURTHER,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[tuple[Restorer, float], ...]:
     """Judge candidates, and weaker or stronger ones while the best is the last of its kind; the best comes first.
@@ -152,7 +153,6 @@ def ranked(
         progress: called with the number of candidates that are judged and of all, before each.
     """
     waiting, scores = list(choices), dict[Restorer, float]()
-    further = _FURTHER if further is None else further
     single = len(waiting) == 1
     while waiting:
         if progress is not None:
@@ -181,9 +181,8 @@ def _several(method: Iterable[Restorer], tune: str) -> tuple[Restorer, ...]:
     return choices
 
 
-def _warn_few(scan: Scan) -> None:
+def _warn_few(least: float) -> None:
     """Say when rays are so dark that the estimate of the error is not to be trusted."""
-    least = float(mean_photons(scan).min())
     if math.isfinite(least) and least < _FEWEST:
         warnings.warn(
             f"scan: about {least:.1f} photons behind the darkest ray, expected at least {_FEWEST:g}: the choice of "
