@@ -17,7 +17,6 @@ from recon.io.slabs import SUFFIXES, SlabWriter
 from recon.iterative import Solution, cgls, os_sart, pwls, sirt
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 Progress = Callable[[int, int, Mapping[str, float]], None]
@@ -179,17 +178,8 @@ def run_in_slabs(
     scan: Scan, recipe: Recipe, out: SlabWriter, convert: Callable[["Tensor"], "Tensor"], progress: Progress
 ) -> None:
     """Reconstruct and write the slabs that are not finished yet."""
-    slabs = recipe.slabs()
-
-    def work(number: int, device: "torch.device | None") -> "Tensor":
-        def tell(done: int, steps: int) -> None:
-            progress(number * steps + done, len(slabs) * steps, {})
-
-        return recipe.slab(scan, slabs[number], progress=tell, device=device)
-
-    missing = [number for number, slices in enumerate(slabs) if slices not in out.finished]
-    for number, slab in memory.in_turn(missing, work):
-        out.write(slabs[number].start, convert(slab.cpu()))
+    for slices, slab in recipe.in_turn(scan, recipe.slabs(), out.finished, progress=_plain(progress)):
+        out.write(slices.start, convert(slab.cpu()))
 
 
 def job_of(scan: Scan, settings: Settings, water: float | None) -> dict[str, str]:

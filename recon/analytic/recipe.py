@@ -1,7 +1,7 @@
 """Filtered backprojection block by block: some views and some slices at a time, so that memory stays small."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -111,15 +111,23 @@ class Recipe:
         slabs = self.slabs(scan.empty(0).device)
         if len(slabs) == 1 and not memory.current().devices:
             return self.slab(scan, slabs[0], progress=progress)
+        out = memory.like(scan.empty(0), self.grid.shape)
+        for slices, part in self.in_turn(scan, slabs, progress=progress):
+            out[slices] = part
+            memory.release()
+        return out
+
+    def in_turn(
+        self, scan: Projections, slabs: list[slice], done: Container[slice] = (), *, progress: Advance | None = None
+    ) -> Iterator[tuple[slice, Tensor]]:
+        """Yield slabs that are not done yet and what they hold, each made on the next device of the budget."""
 
         def work(number: int, device: torch.device | None) -> Tensor:
             return self.slab(scan, slabs[number], progress=_within(progress, number, len(slabs)), device=device)
 
-        out = memory.like(scan.empty(0), self.grid.shape)
-        for number, part in memory.in_turn(range(len(slabs)), work):
-            out[slabs[number]] = part
-            memory.release()
-        return out
+        missing = [number for number, slices in enumerate(slabs) if slices not in done]
+        for number, part in memory.in_turn(missing, work):
+            yield slabs[number], part
 
     def slabs(self, device: torch.device | None = None) -> list[slice]:
         """Cut the grid into slabs of slices that fit into the budget's block, all but the last equally thick."""
