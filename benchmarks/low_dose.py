@@ -1,191 +1,205 @@
-"""Low dose: FBP beside Gibbs, TV and sub-pixel anisotropic diffusion on the projections, equally tuned.
+"""Low dose: FBP beside PWLS on the projections and on the image, equally tuned, and chosen without the truth.
 
-    python benchmarks/low_dose.py [--photons 1e5] [--seeds 5] [--quick] [--output FOLDER]
+    python benchmarks/low_dose.py                       # all of it, hours; goes on where an earlier run stopped
+    python benchmarks/low_dose.py --case Shepp-Logan --photons 1e5 --seeds 1
+    python benchmarks/low_dose.py --quick               # a small scanner and one seed, in a folder of its own
 
-The Shepp-Logan head of Zeng's simulations (350 mm, skull 2, brain 1.2 times water) on the scanner `somatom16`, exact
-line integrals, electronic variance 11. Every method has twelve candidates. "tuned" takes the one with the least RMSE
-on cases apart from those tested: the same figure at 300 mm, turned by half a right angle, other seeds. "sure" lets the
-method choose on each scan without the truth, as `low_dose` does. Scores are those of the square of 400 mm, against the
-image of noise-free projections and against the phantom itself; RMSE in HU, SSIM with a data range of 2000 HU.
+Scanner `somatom16`, electronic variance 11. Objects: the Shepp-Logan head of Zeng's simulations (350 mm, skull 2, brain
+1.2 times water) with exact line integrals on 512 pixels a side, two textured thoraxes, and slices of real scans, on
+256 pixels. Every method has twelve candidates. "tuned" takes the one with the least RMSE on cases apart from those
+tested: the head at 300 mm, turned by half a right angle, two seeds; for all others a thorax, an abdomen and a head of
+other patients. "sure" lets the method choose on each scan without the truth, as `low_dose` does; "auto" also chooses
+among Gibbs, TV and sub-pixel diffusion. Scores are those of the field of view.
 
-Each cell is written to `low_dose.json` when it is done, and a run goes on where an earlier one stopped.
+Each row is written to `low_dose.json` when it is done, and shown in RESULTS.md.
 """
 
 import argparse
 import contextlib
 import json
-import math
 import sys
 import tempfile
+import time
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 import torch
+from low_dose_cases import Case, cases
+from low_dose_pictures import draw
+from low_dose_table import lines
+from table import render
 from torch import Tensor
 
-from phantoms import Dose, Phantom, shepp_logan, simulate
 from raymend.low_dose import low_dose
-from recon import CTWarning, Detector, Scan, VolumeGrid, fbp, preset, rmse, ssim, to_hu
+from recon import CTWarning, Scan
 from recon.io.atomic import atomic_write
 from recon.sinogram.planes import planes, projections
 from recon.sinogram.restore import CANDIDATES
 from recon.sinogram.restorers import Restorer
 from recon.sinogram.variance import variance
 
-WATER = 0.01837  # 1/mm
-DENSITIES = tuple(v / 600 * WATER for v in (1200, -480, -120, -120, 60, 60, 60, 80, 80, 80))
-METHODS = ("gibbs", "tv", "spad")
-PHOTONS = (2e4, 5e4, 1e5, 2e5)
-TUNING_SEEDS = (1001, 1002)
-RANGE = 2000.0  # HU
-PUBLISHED = {"fbp": 69.6, "gibbs": 19.0, "tv": 3.9}  # per cent of RMSE cut by sub-pixel diffusion
+FAMILIES = ("gibbs", "tv", "spad")
+DOSES = {"shepp-logan": (2e4, 5e4, 1e5, 2e5), "thorax": (5e4, 2e5), "real": (5e4, 2e5)}
+SEEDS = {"shepp-logan": 5, "thorax": 2, "real": 2}
+JUDGED = {"shepp-logan": 2, "thorax": 1, "real": 1}  # seeds on which all candidates are compared with the truth
+FIRST = 1001  # seed of the tuning scans
 FILE = Path(__file__).parent / "low_dose.json"
 
-Cells = dict[str, Any]
+Row = dict[str, Any]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Setup:
-    """The scanner and the image."""
+class Bench:
+    """Rows by name, kept in a file: "case | photons | seed | method", and "tuning | cases | photons | family".
 
-    geometry: Any
-    grid: VolumeGrid
+    Args:
+        path: the file; rows that it has are not measured again.
+        quick: take the small scanner.
+    """
 
-    @classmethod
-    def of(cls, quick: bool) -> "Setup":
-        if not quick:
-            grid = VolumeGrid(shape=(1, 512, 512), spacing=(1.0, 0.78125, 0.78125))
-            return cls(geometry=preset("somatom16").geometry, grid=grid)
-        panel = Detector(shape=(1, 336), pitch=(1.407, 2.814), curve="arc")
-        geometry = replace(preset("somatom16").with_views(290).geometry, detector=panel)
-        return cls(geometry=geometry, grid=VolumeGrid(shape=(1, 128, 128), spacing=(1.0, 3.125, 3.125)))
+    def __init__(self, path: Path, *, quick: bool = False) -> None:
+        self.path, self.cases = path, cases(quick)
+        self.rows: dict[str, Row] = json.loads(path.read_text()) if path.exists() else {}
 
-    def scan(self, phantom: Phantom, photons: float, seed: int) -> Scan:
-        return simulate(phantom, self.geometry, dose=Dose(photons=photons, electronic=11.0), seed=seed)
+    def row(self, case: Case, photons: float, seed: int, method: str) -> Any:
+        """Return a row, measured now or before."""
+        key = f"{case.name} | {photons:g} | {seed} | {method}"
+        if key not in self.rows:
+            begun = time.perf_counter()
+            found = self._measured(case, photons, seed, method)
+            about = {"kind": case.kind, "quanta": case.quanta(photons), "seconds": time.perf_counter() - begun}
+            self._keep(key, found | about)
+        return self.rows[key]
 
-    def clean(self, phantom: Phantom) -> Tensor:
-        return self.image(simulate(phantom, self.geometry))
+    def tuned(self, case: Case, photons: float, family: str) -> Restorer:
+        """Return the candidate with the least RMSE on the tuning cases."""
+        key = f"tuning | {', '.join(case.tuning)} | {photons:g} | {family}"
+        if key not in self.rows:
+            errors = [self._errors(self.cases[name], photons, seed, family) for name, seed in self._scans(case)]
+            self._keep(key, {"errors": {name: mean(each[name] for each in errors) for name in errors[0]}})
+        return best(family, self.rows[key]["errors"])
 
-    def image(self, scan: Scan, **settings: Any) -> Tensor:
-        return hu(fbp(scan, self.grid, **settings))
+    def _scans(self, case: Case) -> list[tuple[str, int]]:
+        """Name the scans that settings for a case are chosen on: several objects once, or one twice."""
+        seeds = (FIRST, FIRST + 1) if len(case.tuning) == 1 else (FIRST,)
+        return [(name, seed) for name in case.tuning for seed in seeds]
+
+    def _errors(self, case: Case, photons: float, seed: int, family: str) -> dict[str, float]:
+        """Return the RMSE in HU of all candidates on a scan."""
+        scan = case.scan(photons, seed)
+        return {repr(one): case.error(case.image(restored(scan, one))) for one in CANDIDATES[family]}
+
+    def _measured(self, case: Case, photons: float, seed: int, method: str) -> Row:
+        family, _, how = method.partition(" ")
+        if how == "candidates":
+            return {"errors": self._errors(case, photons, seed, family)}
+        scan, settings = case.scan(photons, seed), ""
+        if family == "fbp":
+            image, settings = case.image(scan, window=how or "ram-lak"), how
+        elif how == "tuned":
+            one = self.tuned(case, photons, family)
+            image, settings = case.image(restored(scan, one)), brief(one)
+        else:
+            return self._chosen(case, photons, seed, scan, family)
+        return {"scores": case.scores(image), "settings": settings}
+
+    def _chosen(self, case: Case, photons: float, seed: int, scan: Scan, family: str) -> Row:
+        """Restore a scan by the method that it chooses itself; "auto" is the best of the families by their risks."""
+        if family == "auto":
+            rows = [self.row(case, photons, seed, f"{name} sure") for name in FAMILIES]
+            return min(rows, key=lambda row: min(row["risks"].values()))
+        result = low_dose(scan, case.grid, method=family)
+        risks = {repr(one): risk for one, risk in result.restored.scores}
+        settings = brief(result.restored.restorer)
+        return {"scores": case.scores(case.hu(result.image)), "settings": settings, "risks": risks}
+
+    def images(self, case: Case, photons: float, seed: int) -> dict[str, Tensor]:
+        """Return what a picture shows, in HU: every method as it chooses itself, and the reference."""
+        scan = case.scan(photons, seed)
+        found = {"FBP": case.image(scan)}
+        for family in FAMILIES:
+            found[f"PWLS-{family.upper()}"] = case.hu(low_dose(scan, case.grid, method=family).image)
+        return {**found, "noise-free FBP": case.references["clean"]}
+
+    def _keep(self, key: str, row: Row) -> None:
+        self.rows[key] = row
+        save(self.path, self.rows)
+        print(f"{key}: {told(row)}", file=sys.stderr, flush=True)
 
 
-def head(size: float = 350.0, turn: float = 0.0) -> Phantom:
-    """Return the head of a size in mm, turned by an angle in rad."""
-    figure = shepp_logan(size=size, water=WATER)
-    shapes = tuple(replace(shape, density=mu) for shape, mu in zip(figure.shapes, DENSITIES, strict=True))
-    whole = replace(figure, shapes=shapes, name=f"Shepp-Logan head of {size:g} mm")
-    return whole.moved(turn=(turn, 0.0, 0.0)) if turn else whole
-
-
-def hu(image: Tensor) -> Tensor:
-    return to_hu(image, WATER)
+def best(family: str, errors: dict[str, float]) -> Restorer:
+    """Return the candidate with the least error."""
+    return min(CANDIDATES[family], key=lambda one: errors[repr(one)])
 
 
 def restored(scan: Scan, restorer: Restorer) -> Scan:
     """Return a scan restored by a method with given settings."""
-    values = restorer(planes(scan.values), planes(variance(scan)), periodic=True)
+    values: Tensor = restorer(planes(scan.values), planes(variance(scan)), periodic=True)
     return scan.with_values(projections(values), f"restored by {restorer!r}").changed(weights=None)
 
 
-def scores(image: Tensor, references: dict[str, Tensor]) -> dict[str, float]:
-    """Return RMSE in HU and SSIM against each reference."""
-    found = {}
-    for name, truth in references.items():
-        found[f"rmse {name}"] = rmse(image, truth)
-        found[f"ssim {name}"] = ssim(image, truth, data_range=RANGE)
-    return found
+def methods(case: Case, seed: int) -> Iterator[str]:
+    """Yield what is measured on a scan, in order."""
+    yield from ("fbp", "fbp hann")
+    for how in ("tuned", "sure"):
+        yield from (f"{family} {how}" for family in FAMILIES)
+    yield "auto sure"
+    if seed < JUDGED[case.kind]:
+        yield from (f"{family} candidates" for family in FAMILIES)
 
 
-def tuned(cells: Cells, setup: Setup, photons: float, method: str) -> Restorer:
-    """Return the candidate with the least RMSE on the tuning cases."""
-    key = f"tuning {photons:g} {method}"
-    if key not in cells:
-        figure = head(300.0, math.pi / 4)
-        truth = setup.clean(figure)
-        scans = [setup.scan(figure, photons, seed) for seed in TUNING_SEEDS]
-        cells[key] = [
-            mean(rmse(setup.image(restored(scan, one)), truth) for scan in scans) for one in CANDIDATES[method]
-        ]
-    errors = cells[key]
-    return CANDIDATES[method][errors.index(min(errors))]
+def brief(restorer: Restorer) -> str:
+    """Name a restorer and what it has apart from the defaults."""
+    default = type(restorer)()
+    changed = (
+        f for f in fields(restorer) if f.name == "strength" or getattr(restorer, f.name) != getattr(default, f.name)
+    )
+    return f"{restorer.name} {', '.join(f'{f.name} {getattr(restorer, f.name)}' for f in changed)}"
 
 
-def cell(cells: Cells, setup: Setup, photons: float, seed: int) -> None:
-    """Score every method on one scan."""
-    phantom = head()
-    scan = setup.scan(phantom, photons, seed)
-    references = {"clean": setup.clean(phantom), "phantom": hu(phantom.rasterised(setup.grid).float())}
-    rows = {
-        "fbp": scores(setup.image(scan), references),
-        "fbp hann": scores(setup.image(scan, window="hann"), references),
-    }
-    for method in METHODS:
-        best = tuned(cells, setup, photons, method)
-        rows[f"{method} tuned"] = scores(setup.image(restored(scan, best)), references) | {"settings": repr(best)}
-        chosen = low_dose(scan, setup.grid, method=method)
-        rows[f"{method} sure"] = scores(hu(chosen.image), references) | {"settings": repr(chosen.restored.restorer)}
-        errors = [rmse(setup.image(restored(scan, one)), references["clean"]) for one in CANDIDATES[method]]
-        rows[f"{method} sure"]["oracle"] = min(errors)
-    cells[f"{photons:g} {seed}"] = rows
+def told(row: Row) -> str:
+    """Say in a few words what a row holds."""
+    if "scores" not in row:
+        return f"{min(row['errors'].values()):.1f} to {max(row['errors'].values()):.1f} HU"
+    clean = row["scores"]["clean"]
+    return f"{clean['rmse']:.1f} HU, SSIM {clean['ssim']:.4f}, FSIM {clean['fsim']:.4f} {row['settings']}"
 
 
-def table(cells: Cells) -> Iterator[str]:
-    """Yield the lines of a table per dose."""
-    for photons in PHOTONS:
-        runs = [rows for key, rows in cells.items() if key.startswith(f"{photons:g} ")]
-        if not runs:
-            continue
-        yield f"\n{photons:g} photons, {len(runs)} seeds; RMSE in HU and SSIM, mean ± standard deviation\n"
-        yield "| method | RMSE clean | RMSE phantom | SSIM clean | SSIM phantom | RMSE cut by spad % |"
-        yield "| --- | --- | --- | --- | --- | --- |"
-        for method in runs[0]:
-            told = [spread([row[method][name] for row in runs]) for name in list(runs[0][method])[:4:2]]
-            alike = [spread([row[method][name] for row in runs], 4) for name in list(runs[0][method])[1:4:2]]
-            kind = "sure" if method.endswith("sure") else "tuned"
-            cuts = [100 * (1 - row[f"spad {kind}"]["rmse clean"] / row[method]["rmse clean"]) for row in runs]
-            yield f"| {method} | {' | '.join([*told, *alike, spread(cuts, 1)])} |"
-        for method in METHODS:
-            ratio = [row[f"{method} sure"]["rmse clean"] / row[f"{method} sure"]["oracle"] for row in runs]
-            yield f"{method} chosen by SURE: {100 * (max(ratio) - 1):.1f} % above the best candidate at most"
-
-
-def spread(values: Sequence[float], digits: int = 2) -> str:
-    """Print a mean and, of several values, their standard deviation."""
-    return f"{mean(values):.{digits}f}" + (f" ± {stdev(values):.{digits}f}" if len(values) > 1 else "")
+def save(path: Path, rows: dict[str, Row]) -> None:
+    """Write all rows, whole or not at all."""
+    with atomic_write(path) as partial:
+        Path(partial).write_text(json.dumps(rows, indent=1) + "\n")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photons", type=float, action="append", choices=PHOTONS, help="some of the doses only")
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--case", action="append", help="some of the cases only")
+    parser.add_argument("--photons", type=float, action="append", help="some of the doses only")
+    parser.add_argument("--seeds", type=int, help="fewer seeds")
     parser.add_argument("--quick", action="store_true", help="a small scanner and one seed, in a folder of its own")
     parser.add_argument("--output", type=Path, help="the folder of low_dose.json")
-    told = parser.parse_args()
-    folder = told.output or (Path(tempfile.mkdtemp()) if told.quick else FILE.parent)
-    path, setup = folder / FILE.name, Setup.of(told.quick)
-    cells: Cells = json.loads(path.read_text()) if path.exists() else {}
-    for photons in told.photons or PHOTONS:
-        for seed in range(1 if told.quick else told.seeds):
-            if f"{photons:g} {seed}" not in cells:
-                with warnings.catch_warnings(), torch.no_grad():
-                    warnings.simplefilter("ignore", CTWarning)  # of values without a photon, and few photons
-                    cell(cells, setup, photons, seed)
-                save(path, cells)
-                print(f"{photons:g} photons, seed {seed}: done", file=sys.stderr, flush=True)
-    print("\n".join(table(cells)))
-    print(f"\nPublished cuts on Shepp-Logan: {PUBLISHED} %; cells in {path}")
+    parser.add_argument("--pictures", action="store_true", help="draw docs/figures/low_dose.png instead")
+    told_to = parser.parse_args()
+    folder = told_to.output or (Path(tempfile.mkdtemp()) if told_to.quick else FILE.parent)
+    folder.mkdir(parents=True, exist_ok=True)
+    bench = Bench(folder / FILE.name, quick=told_to.quick)
+    tested = [case for case in bench.cases.values() if case.tuning and case.name in (told_to.case or bench.cases)]
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore", CTWarning)  # of values without a photon, and few photons
+        if told_to.pictures:
+            draw(bench, Path(__file__).parents[1] / "docs" / "figures" / "low_dose.png")
+            return 0
+        for seed in range(1 if told_to.quick else told_to.seeds or max(SEEDS.values())):
+            for case in (case for case in tested if seed < SEEDS[case.kind]):
+                for photons in told_to.photons or DOSES[case.kind]:
+                    for method in methods(case, seed):
+                        bench.row(case, photons, seed, method)
+    render(folder)
+    print("\n".join(lines(bench.rows)))
     return 0
-
-
-def save(path: Path, cells: Cells) -> None:
-    """Write all cells, whole or not at all."""
-    with atomic_write(path) as partial:
-        Path(partial).write_text(json.dumps(cells, indent=1) + "\n")
 
 
 if __name__ == "__main__":

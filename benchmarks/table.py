@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import goals
+import low_dose_table
 import peers
 
 from raymend.machine import processors, vector_features
@@ -163,7 +164,7 @@ def gpu_section(record: dict[str, Any]) -> str:
 
 
 def render(folder: Path) -> None:
-    """Write RESULTS.md from results.json and gpu.json, whichever there is."""
+    """Write RESULTS.md from results.json, gpu.json and low_dose.json, whichever there is."""
     parts = []
     if (folder / "results.json").exists():
         record = json.loads((folder / "results.json").read_text(encoding="utf-8"))
@@ -171,6 +172,9 @@ def render(folder: Path) -> None:
         parts.append(page(rows, record["machine"], quick=record["quick"], finished=record["finished"]))
     if (folder / "gpu.json").exists():
         parts.append(gpu_section(json.loads((folder / "gpu.json").read_text(encoding="utf-8"))))
+    if (folder / "low_dose.json").exists():
+        rows = json.loads((folder / "low_dose.json").read_text(encoding="utf-8"))
+        parts.append("\n".join((*low_dose_table.lines(rows), "")))
     write(folder / "RESULTS.md", "\n".join(parts))
 
 
