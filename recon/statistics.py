@@ -5,11 +5,11 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from recon import checks
+from recon.counting import LEAST, cautious_variance, quanta_behind
 from recon.errors import ConfigError
 from recon.scan import Scan
 
-FEWEST = 20.0  # mean photons below which the formula of the variance is not trusted
-LEAST = 1.0  # photons: fewer cannot be turned into a line integral
+FEWEST = 1.0  # mean photons below which noisy values no longer tell how many there are
 SMOOTHING = 1.5  # pixels: standard deviation of the Gaussian that estimates means
 
 Photons = Tensor | float
@@ -75,6 +75,34 @@ def smoothed_means(line_integrals: Tensor, smoothing: float = SMOOTHING) -> Tens
     return smooth.clamp_min(0).to(line_integrals.device)
 
 
+def mean_quanta(
+    line_integrals: Tensor, photons: Photons, electronic: float = 0.0, *, smoothing: float = SMOOTHING
+) -> Tensor:
+    """Estimate the mean photons detected behind noisy line integrals.
+
+    Photons are smoothed within each view, not their logarithms, which few photons push up, and what was cut off at one
+    photon is taken out of the mean: `log_bias` below 20 photons makes 8 % and more, of which 2 % are left.
+
+    Args:
+        line_integrals: noisy line integrals (view, row, column).
+        photons: mean photons without an object, broadcastable to the line integrals.
+        electronic: variance of the electronic noise in photons squared.
+        smoothing: standard deviation of the Gaussian in pixels; 0 smooths nothing.
+
+    Returns:
+        (view, row, column), float64, on the device of the line integrals, from 0.01 to the photons without an object.
+
+    Raises:
+        ConfigError: photons not above 0, a negative electronic variance or smoothing.
+    """
+    incident = _checked(photons, electronic)
+    if checks.finite("smoothing", smoothing, unit="pixels") < 0:
+        raise ConfigError(f"smoothing: expected a standard deviation of 0 or more in pixels, got {smoothing}")
+    passed = torch.exp(-line_integrals.detach().double()).cpu().numpy()
+    share = torch.from_numpy(gaussian_filter(passed, (0, smoothing, smoothing), mode="nearest"))
+    return quanta_behind(incident * share.clamp_max(1).to(line_integrals.device), electronic)
+
+
 def noise_weights(
     line_integrals: Tensor,
     photons: Photons,
@@ -85,15 +113,16 @@ def noise_weights(
 ) -> Tensor:
     """Estimate weights, inverse variances, from noisy line integrals.
 
-    The unknown means come from `smoothed_means`; mean photons are taken to be at least `fewest`, below which
-    `log_variance` fails.
+    The unknown means come from `mean_quanta`. The variance is the exact one of `recon.counting`, not `log_variance`,
+    which is 30 % too low at 20 photons and a third of it at 5: Stein's risk estimate then took the noise of the darkest
+    rays for detail, and rewarded no smoothing at all.
 
     Args:
         line_integrals: noisy line integrals (view, row, column).
         photons: mean photons without an object, broadcastable to the line integrals.
         electronic: variance of the electronic noise in photons squared.
         smoothing: standard deviation of the Gaussian in pixels.
-        fewest: lowest mean number of photons that a weight is formed from, at least 2.
+        fewest: lowest mean number of photons that a weight is formed from, above 0.
 
     Returns:
         Weights (view, row, column), float64, all above 0.
@@ -101,14 +130,9 @@ def noise_weights(
     Raises:
         ConfigError: a number out of range.
     """
-    if checks.finite("fewest", fewest, unit="photons") < 2:
-        raise ConfigError(
-            f"fewest: expected 2 photons or more, got {fewest}; the variance formula is negative below 1.25"
-        )
-    incident = _checked(photons, electronic)
-    means = smoothed_means(line_integrals, smoothing)
-    quanta = (incident * torch.exp(-means)).clamp_min(fewest)
-    return 1 / log_variance(torch.zeros_like(quanta), quanta, electronic)
+    least = checks.positive("fewest", fewest, unit="photons")
+    quanta = mean_quanta(line_integrals, photons, electronic, smoothing=smoothing)
+    return 1 / cautious_variance(quanta.clamp_min(least), electronic)
 
 
 def weights_of(scan: Scan) -> Tensor:

@@ -14,7 +14,6 @@ from recon.sinogram.planes import periodic, planes, projections
 from recon.sinogram.restorers import SPAD, TV, Gibbs, PeronaMalik, Restorer
 from recon.sinogram.sure import Reconstruction, Risk
 from recon.sinogram.variance import mean_photons, variance
-from recon.statistics import FEWEST
 
 TUNINGS = ("sure", "none")
 _FEWEST = 10.0  # photons behind the darkest ray below which the noise is no longer what SURE takes it for
@@ -114,8 +113,7 @@ def restore(
         least = float(mean_photons(scan).min())
         _warn_few(least)
         risk = Risk.of(scan.values, spread, reconstruct, periodic=closed, mask=mask, seed=seed)
-        # Below that the variance is not trusted, and the estimate falls towards no restoration at all.
-        further = _FURTHER if least >= FEWEST else 0
+        further = _FURTHER if least >= _FEWEST else 0
         scores = ranked(risk, choices, further=further, progress=progress)
         restorer = scores[0][0]
     restorer = replace(restorer, strength=restorer.strength * factor)

@@ -1,10 +1,9 @@
 """How uncertain measured line integrals are."""
 
-import torch
 from torch import Tensor
 
 from recon.scan import Scan
-from recon.statistics import smoothed_means, stated_photons, weights_of
+from recon.statistics import mean_quanta, stated_photons, weights_of
 
 
 def variance(scan: Scan) -> Tensor:
@@ -33,4 +32,4 @@ def mean_photons(scan: Scan) -> Tensor:
     """
     if scan.calibration.photons is None and scan.weights is not None:
         return scan.weights.double()
-    return stated_photons(scan) * torch.exp(-smoothed_means(scan.values))
+    return mean_quanta(scan.values, stated_photons(scan), scan.calibration.electronic)
