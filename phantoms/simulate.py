@@ -14,6 +14,7 @@ from recon.geometry import ScanGeometry
 from recon.io import Volume
 from recon.random import generator
 from recon.scan import Calibration, Scan
+from recon.sinogram.crosstalk import noise_share
 from recon.sinogram.preprocess import interpolate_dead
 from recon.statistics import logarithm, noise_weights, starvation
 
@@ -102,10 +103,11 @@ def _noisy(values: Tensor, geometry: ScanGeometry, dose: Dose, seed: int, water:
         warnings.warn(f"values: {steps[-1]}; raise Dose.photons, or expect streaks", CTWarning, stacklevel=3)
     if bad.any():
         steps.append(f"{int(bad.sum())} of {bad.numel()} pixels were dead: interpolated along their rows, weight 0")
+    kept = noise_share(dose.crosstalk, geometry.detector.shape[0])  # of the quanta's variance, not of the electrons'
     return Scan(
         geometry=geometry,
         values=noisy.float(),
-        weights=(noise_weights(noisy, incident, dose.electronic) * ~bad).float(),
+        weights=(noise_weights(noisy, incident / kept, dose.electronic / kept**2) * ~bad).float(),
         calibration=Calibration(photons=float(incident.mean()), electronic=dose.electronic, water=water),
         provenance=tuple(steps),
     )

@@ -11,7 +11,7 @@ from recon import checks
 from recon.errors import ConfigError, CTWarning, ShapeError
 from recon.random import generator
 from recon.scan import Scan
-from recon.sinogram.crosstalk import checked_crosstalk, spread
+from recon.sinogram.crosstalk import checked_crosstalk, noise_share, spread
 from recon.statistics import logarithm, noise_weights, starvation, stated_photons
 
 _SAMPLE = 4_000_000  # values that an estimate of the noise looks at
@@ -55,7 +55,9 @@ def reduce_dose(
     if incident is None:
         _check_even(scan, beam)
     values, starved = _reduced(scan, beam, fraction, crosstalk, generator(seed))
-    weights = noise_weights(values, fraction * beam.to(values.device), scan.calibration.electronic).to(values.dtype)
+    kept = noise_share(crosstalk, scan.geometry.detector.shape[0])  # of the quanta's variance, not of the electrons'
+    reduced = fraction * beam.to(values.device)
+    weights = noise_weights(values, reduced / kept, scan.calibration.electronic / kept**2).to(values.dtype)
     steps = [f"dose reduced to {100 * fraction:g} % of {float(beam.mean()):g} photons per pixel, seed {seed}"]
     if starved:
         steps.append(starvation(starved, values.numel()))

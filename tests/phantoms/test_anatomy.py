@@ -1,5 +1,7 @@
 """Random patients: seeds, texture, resolution and scans."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -17,18 +19,22 @@ every_kind = pytest.mark.parametrize("kind", ANATOMIES)
 COARSE = VolumeGrid(shape=(1, 60, 88), spacing=(1.0, 4.5, 4.5))
 
 
+@cache
+def coarse(kind: str, seed: int) -> torch.Tensor:
+    return anatomy(seed=seed, kind=kind).rasterised(COARSE, oversampling=1)
+
+
 @every_kind
 def test_same_seed_same_bits_and_another_seed_another_patient(kind: str) -> None:
-    one, again, other = (anatomy(seed=seed, kind=kind).rasterised(COARSE, oversampling=1) for seed in (3, 3, 4))
-    assert torch.equal(one, again)
-    assert float((one - other).abs().mean()) > 0.0005
+    again = anatomy(seed=1, kind=kind).rasterised(COARSE, oversampling=1)
+    assert torch.equal(coarse(kind, 1), again)
+    assert float((again - coarse(kind, 2)).abs().mean()) > 0.0005
 
 
 @every_kind
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_patient_has_what_a_patient_has(kind: str, seed: int) -> None:
-    patient = anatomy(seed=seed, kind=kind)
-    hu = to_hu(patient.rasterised(COARSE, oversampling=1), patient.water)[0]
+    hu = to_hu(coarse(kind, seed), anatomy(seed=seed, kind=kind).water)[0]
     share = {
         "air": (hu < -950).float().mean(),
         "lung": ((hu > -930) & (hu < -700)).float().mean(),
@@ -63,7 +69,7 @@ def test_tissues_are_textured_as_stated() -> None:
 
 
 def test_voxels_of_another_size_see_the_same_patient() -> None:
-    patient = anatomy(seed=2)
+    patient = anatomy(seed=2, kind="head")
     fine = patient.rasterised(VolumeGrid(shape=(1, 240, 352), spacing=1.125), oversampling=1)
     merged = fine.reshape(1, 60, 4, 88, 4).mean((2, 4))
     assert torch.equal(merged, patient.rasterised(COARSE, oversampling=(1, 4, 4)))
@@ -77,37 +83,39 @@ def test_outside_its_ends_there_is_nothing() -> None:
 
 
 def test_energy_changes_bone_more_than_water() -> None:
-    low, high = (anatomy(seed=1, energy=energy).rasterised(COARSE, oversampling=1) for energy in (50.0, 100.0))
+    low, high = (
+        anatomy(seed=1, kind="head", energy=energy).rasterised(COARSE, oversampling=1) for energy in (50.0, 100.0)
+    )
     bone = low == low.max()
     ratio = float(low[bone] / high[bone])
     assert ratio > 1.2 * attenuation("water", 50) / attenuation("water", 100)
 
 
 def test_a_scan_of_a_patient_gives_the_patient_back() -> None:
-    patient = anatomy(seed=2, spacing=1.5)
+    patient = anatomy(seed=2, kind="head", spacing=1.5)
     fan = ConeBeam.circular(
         300, detector=Detector(shape=(1, 300), pitch=(2, 2.6)), source_to_axis=570, source_to_detector=1040
     )
     scan = simulate(patient, fan)
     assert scan.calibration.water == patient.water
-    assert scan.provenance[0].startswith("simulated thorax of patient 2")
+    assert scan.provenance[0].startswith("simulated head of patient 2")
     grid = VolumeGrid(shape=(1, 120, 180), spacing=2.2)
     image, truth = fbp(scan, grid), patient.rasterised(grid, oversampling=2)
     inside = to_hu(truth, patient.water) > -900
     error = (to_hu(image, patient.water) - to_hu(truth, patient.water))[inside]
-    assert float(error.square().mean().sqrt()) < 45  # measured 33 HU, at edges
-    assert abs(float(error.median())) < 1  # measured 0.1 HU
+    assert float(error.square().mean().sqrt()) < 45  # measured 41 HU, at the skull
+    assert abs(float(error.median())) < 1  # measured 0.3 HU
 
 
 def test_a_cone_beam_sees_the_slices_it_needs() -> None:
-    patient = anatomy(seed=1, spacing=8.0)
+    patient = anatomy(seed=1, kind="head", spacing=8.0)
     cone = ConeBeam.circular(
         2, detector=Detector(shape=(6, 40), pitch=(12, 20)), source_to_axis=570, source_to_detector=1040
     )
     whole = patient.voxels(*(corner[0] for corner in patient.bounds))
     seen = patient.line_integrals(cone, subrays=1)
-    # the slices lie elsewhere; measured 0.09 of up to 7
-    assert float((seen - whole.line_integrals(cone, subrays=1)).abs().mean()) < 0.15
+    # the slices lie elsewhere; measured 0.02 of up to 4, and 0.69 with the slices of the middle alone
+    assert float((seen - whole.line_integrals(cone, subrays=1)).abs().mean()) < 0.05
     poses = torch.zeros(2, 6)
     poses[:, 2] = 30.0
     moved = patient.line_integrals(cone, poses, subrays=1)

@@ -49,6 +49,8 @@ def test_cross_talk_correlates_neighbours_and_lowers_the_variance(geometry: Cone
     noise = noise if noise.shape[1] == 1 else noise[:, 1:-1]
     expected = float(log_variance(torch.tensor(1.0), 1e5)) * noise_share(share, geometry.detector.shape[0])
     assert float(noise.var()) == pytest.approx(expected, rel=0.06)
+    assert scan.weights is not None
+    assert float(1 / scan.weights.mean()) == pytest.approx(expected, rel=0.01)
     beside = float((noise[..., 1:] * noise[..., :-1]).mean() / noise.var())
     assert beside == pytest.approx(2 * share * (1 - 2 * share) / ((1 - 2 * share) ** 2 + 2 * share**2), abs=0.03)
     assert abs(float((noise[1:] * noise[:-1]).mean() / noise.var())) < 0.03  # views stay independent

@@ -5,10 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+import recon
+from phantoms import attenuation
 from raymend.cli.guard import describe
 from recon import errors
-from recon.io import read_scan
+from recon.io import read_scan, write_volume
 from recon.kernels.cpu import simd
 
 
@@ -48,6 +51,19 @@ def test_simulate_is_the_same_for_a_seed(raymend: Any, tmp_path: Path) -> None:
         (("--photons", "1e4", "--electronic", "-1"), "electronic"),
         (("--photons", "nan"), "photons"),
         (("--electronic", "5"), "--photons"),
+        (("--crosstalk", "0.1", "--bowtie"), "--crosstalk, --bowtie: need --photons"),
+        (("--photons", "1e4", "--crosstalk", "0.6"), "crosstalk"),
+        (("--photons", "1e4", "--focal-spot", "-1"), "focal_spot"),
+        (("--mas", "2"), "belong together"),
+        (("--mas", "-2", "--photons-per-mas", "1e4"), "--mas"),
+        (("--mas", "2", "--photons-per-mas", "1e4", "--photons", "1e4"), "got both"),
+        (("--phantom", "anatomy-knee"), "anatomy-thorax"),
+        (("--phantom", "anatomy-head", "--patient", "-1"), "--patient"),
+        (("--phantom", "anatomy-head", "--energy", "5"), "expected 20 to 150 keV"),
+        (("--phantom", "disc", "--patient", "1"), "of which there is one"),
+        (("--energy", "60"), "whose attenuation is fixed"),
+        (("--height", "5"), "without --object FILE"),
+        (("--object", "volume.nii", "--phantom", "disc"), "--phantom: expected none with --object"),
     ],
 )
 def test_simulate_refuses(raymend: Any, tmp_path: Path, options: tuple[str, ...], says: str) -> None:
@@ -56,6 +72,84 @@ def test_simulate_refuses(raymend: Any, tmp_path: Path, options: tuple[str, ...]
     assert says in found.err
     assert found.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_simulate_takes_a_dose_in_milliampere_seconds(raymend: Any, tmp_path: Path) -> None:
+    common = ("--phantom", "disc", "--preset", "hyperfed4", "--views", 6, "--electronic", 10, "--crosstalk", 0.05)
+    options = (*common, "--focal-spot", 1, "--dead", 0.01, "--bowtie", "--seed", 2)
+    for name, dose in (("a.h5", ("--photons", 2e4)), ("b.h5", ("--mas", 0.5, "--photons-per-mas", 4e4))):
+        assert raymend("simulate", *options, *dose, "-o", tmp_path / name).code == 0
+    a, b = (read_scan(tmp_path / name) for name in ("a.h5", "b.h5"))
+    assert a.values.equal(b.values)
+    assert "crosstalk=0.05" in a.provenance[1]
+    assert "focal_spot=1.0" in a.provenance[1]
+    assert "pixels were dead" in a.provenance[2]
+
+
+def test_simulate_knows_patients_by_number(raymend: Any, tmp_path: Path) -> None:
+    common = ("simulate", "--preset", "hyperfed4", "--views", 4, "-o", tmp_path / "scan.h5")
+    found = {}
+    for options in (("anatomy-head", 1, 60), ("anatomy-head", 2, 60), ("anatomy-head", 2, 100)):
+        told = raymend(*common, "--phantom", options[0], "--patient", options[1], "--energy", options[2], "--json")
+        assert told.code == 0, told.err
+        scan = read_scan(tmp_path / "scan.h5")
+        assert scan.provenance[0].startswith(f"simulated head of patient {options[1]}")
+        assert scan.calibration.energy == told.json["energy"] == options[2]
+        found[options[1:]] = scan
+    one, two, hard = (found[key].values for key in ((1, 60), (2, 60), (2, 100)))
+    assert float((one - two).abs().mean()) > 0.1
+    assert 0.7 < float(hard.sum() / two.sum()) < 0.83  # water alone: 0.83; bone loses more
+    assert raymend(*common, "--phantom", "thorax", "--patient", 3).code == 0
+    assert "thorax, seed 3" in read_scan(tmp_path / "scan.h5").provenance[0]
+
+
+def cylinder_volume(path: Path, unit: str) -> Path:
+    """Water of 60 mm across, with 1000 HU in its upper half, off the file's origin."""
+    grid = recon.VolumeGrid(shape=(8, 40, 40), spacing=(5.0, 2.0, 2.0), centre=(300.0, 40.0, -20.0))
+    y, x = (torch.as_tensor(axis) - centre for axis, centre in zip(grid.axes()[1:], grid.centre[1:], strict=True))
+    hu = torch.where(y[:, None] ** 2 + x**2 < 30**2, 0.0, -1000.0).repeat(8, 1, 1)
+    hu[4:][hu[4:] == 0] = 1000.0
+    write_volume(path, hu.float(), grid, unit=unit)
+    return path
+
+
+def test_simulate_scans_a_volume_of_a_file(raymend: Any, tmp_path: Path) -> None:
+    """Measured: the chord of 60 mm in the middle, to 1 %: 1.155 of water at 70 keV."""
+    volume, out = cylinder_volume(tmp_path / "body.nii.gz", "HU"), tmp_path / "scan.h5"
+    common = ("simulate", "--object", volume, "--preset", "hyperfed4", "--views", 4, "-o", out)
+    longest = {}
+    for height, energy in ((-12.5, 70), (12.5, 70), (-12.5, 100)):
+        found = raymend(*common, "--height", height, "--energy", energy)
+        assert found.code == 0, found.err
+        scan = read_scan(out)
+        longest[height, energy] = float(scan.values.max())
+        assert scan.calibration.water == pytest.approx(attenuation("water", energy))
+        assert scan.provenance[0].startswith("simulated body.nii.gz")
+    water = 60 * attenuation("water", 70)
+    assert longest[-12.5, 70] == pytest.approx(water, rel=0.03)
+    assert longest[12.5, 70] == pytest.approx(2 * water, rel=0.03)
+    assert longest[-12.5, 100] / longest[-12.5, 70] == pytest.approx(
+        attenuation("water", 100) / attenuation("water", 70), rel=1e-4
+    )
+
+
+def test_simulate_refuses_a_volume_that_leaves_something_open(raymend: Any, tmp_path: Path) -> None:
+    out = tmp_path / "scan.h5"
+    bare, body = (cylinder_volume(tmp_path / name, unit) for name, unit in (("bare.nii", "unknown"), ("hu.nii", "HU")))
+    (tmp_path / "text.nii").write_text("not a volume")
+    for options, code, says in (
+        ((bare,), 2, "its values are -1000 to 1000"),
+        ((bare, "--object-unit", "mm", "--energy", 60), 2, "in 1/mm already"),
+        ((bare, "--object-unit", "Hounsfield"), 2, "--object-unit"),
+        ((body, "--object-unit", "mm"), 2, "expected HU, which"),
+        ((body, "--height", 21), 2, "expected -20 to 20 mm"),
+        ((tmp_path / "text.nii",), 3, "text.nii"),
+        ((tmp_path / "nothing.nii",), 3, "nothing.nii"),
+    ):
+        found = raymend("simulate", "--preset", "hyperfed4", "-o", out, "--object", *options)
+        assert (found.code, found.err.count("\n")) == (code, 1), found.err
+        assert says in found.err
+        assert not out.exists()
 
 
 def test_simulate_refuses_what_memory_cannot_hold(raymend: Any, tmp_path: Path) -> None:
@@ -90,8 +184,6 @@ def test_a_reduced_scan_has_the_noise_of_one_at_the_lower_dose(raymend: Any, tmp
 
 
 def test_reduce_dose_asks_for_photons_where_a_scan_states_none(raymend: Any, tmp_path: Path) -> None:
-    import recon
-
     scan = recon.read_scan(simulated(raymend, tmp_path / "full.h5", "--photons", 4e4))
     bare = tmp_path / "bare.h5"
     recon.write_scan(bare, scan.changed(calibration=recon.Calibration(), weights=None))

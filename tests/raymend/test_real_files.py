@@ -9,8 +9,8 @@ import pytest
 import torch
 from scipy.io import loadmat
 
-from phantoms import Ellipsoid, Phantom
-from recon import VolumeGrid, fbp
+from phantoms import Ellipsoid, Phantom, VolumeObject
+from recon import CTWarning, VolumeGrid, fbp, to_hu
 from recon.io import read_scan, read_volume
 from recon.metrics import correlation
 
@@ -79,3 +79,18 @@ def test_michigan_cone(raymend: Any, shared_data: Path, tmp_path: Path, form: tu
         assert found.json["method"] == "fdk"
     else:
         assert "by fdk" in found.out
+
+
+def test_a_measured_slice_is_scanned_again(raymend: Any, shared_data: Path, tmp_path: Path) -> None:
+    """Measured: the reconstruction of the simulated scan is 0.6 HU above the slices at the median over soft tissue."""
+    folder, out = shared_data / "ct_neck_jaw_philips" / "dicom_original", tmp_path / "jaw.h5"
+    found = raymend("simulate", "--object", folder, "--views", 290, "--photons", 1e6, "-o", out)
+    assert found.code == 0, found.err
+    assert "lie below those of nothing" in found.err
+    with pytest.warns(CTWarning, match="lie below"):
+        body = VolumeObject.of(read_volume(folder))
+    scan = read_scan(out)
+    grid = VolumeGrid(shape=(1, 128, 128), spacing=1.9)
+    image, truth = (to_hu(mu, scan.calibration.water) for mu in (fbp(scan, grid), body.rasterised(grid)))
+    tissue = (truth > -200) & (truth < 300)
+    assert float((image - truth)[tissue].median()) == pytest.approx(0, abs=3)

@@ -85,9 +85,12 @@ def test_inserted_noise_is_independent_per_pixel_and_view() -> None:
 
 def test_noise_with_cross_talk_keeps_its_spectrum() -> None:
     share = 0.1
-    noise = reduce_dose(measured(4e4, crosstalk=share), FRACTION, seed=3, crosstalk=share).values[:, 1:-1, 1:-1] - 1.0
+    low = reduce_dose(measured(4e4, crosstalk=share), FRACTION, seed=3, crosstalk=share)
+    noise = low.values[:, 1:-1, 1:-1] - 1.0
     full = float(log_variance(torch.tensor(1.0), FRACTION * 4e4))
     assert float(noise.var()) == pytest.approx(full * noise_share(share, 10), rel=0.03)
+    assert low.weights is not None
+    assert float(1 / low.weights.mean()) == pytest.approx(full * noise_share(share, 10), rel=0.01)
     beside = float((noise[..., 1:] * noise[..., :-1]).mean() / noise.var())
     assert beside == pytest.approx(2 * share * (1 - 2 * share) / noise_share(share), abs=0.02)
 
