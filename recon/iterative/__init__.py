@@ -1,7 +1,15 @@
 """Iterative reconstruction: terms, solvers, and the one loop that runs them."""
 
 from recon.iterative.methods import cgls, fista_tv, os_sart, sirt
-from recon.iterative.priors import Huber, Quadratic, TotalVariation
+from recon.iterative.priors import (
+    AnisotropicDiffusion,
+    GeneralisedGaussian,
+    Huber,
+    NonLocal,
+    Quadratic,
+    RoundedTV,
+    TotalVariation,
+)
 from recon.iterative.pwls import balanced_huber, pwls
 from recon.iterative.solve import Solution, Stop, solve
 from recon.iterative.solvers import CGLS, FISTA, OSSART, SIRT, OSMomentum, Solver, State
@@ -12,13 +20,17 @@ __all__ = [
     "FISTA",
     "OSSART",
     "SIRT",
+    "AnisotropicDiffusion",
     "Box",
+    "GeneralisedGaussian",
     "Huber",
     "LeastSquares",
+    "NonLocal",
     "NonNegative",
     "OSMomentum",
     "ProximableTerm",
     "Quadratic",
+    "RoundedTV",
     "SmoothTerm",
     "Solution",
     "Solver",
