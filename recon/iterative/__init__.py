@@ -12,7 +12,7 @@ from recon.iterative.priors import (
 )
 from recon.iterative.pwls import balanced_huber, pwls
 from recon.iterative.solve import Solution, Stop, solve
-from recon.iterative.solvers import CGLS, FISTA, OSSART, SIRT, OSMomentum, Solver, State
+from recon.iterative.solvers import CGLS, FISTA, OSSART, SIRT, OSMomentum, PrimalDual, Solver, State
 from recon.iterative.terms import Box, LeastSquares, NonNegative, ProximableTerm, SmoothTerm, ray_weights
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "NonLocal",
     "NonNegative",
     "OSMomentum",
+    "PrimalDual",
     "ProximableTerm",
     "Quadratic",
     "RoundedTV",

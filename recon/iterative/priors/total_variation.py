@@ -46,14 +46,14 @@ class TotalVariation(ProximableTerm):
 
     def value(self, x: Tensor) -> Tensor:
         """Return strength · ∫|∇x|, or infinity outside the box."""
-        slopes: Tensor = self._gradient(x)(x)
+        slopes: Tensor = self.operator(x)(x)
         length = slopes.norm(dim=-len(self.spacing) - 1).sum(dtype=torch.float64)
-        total: Tensor = self.box.value(x) + self._scale(x) * length
+        total: Tensor = self.box.value(x) + self.bound(x) * length
         return total
 
     def prox(self, x: Tensor, step: float) -> Tensor:
         """Return the minimiser of ½‖z - x‖² + step · value(z)."""
-        amount, gradient = step * self._scale(x), self._gradient(x)
+        amount, gradient = step * self.bound(x), self.operator(x)
         size = gradient_norm(gradient.domain_shape, self.spacing)
         if amount == 0 or size == 0:
             return self.box.prox(x)
@@ -68,10 +68,12 @@ class TotalVariation(ProximableTerm):
             dual, point = following, following + (t_before - 1) / t * (following - dual)
         return self.box.prox(x - amount * gradient.T(dual))
 
-    def _gradient(self, x: Tensor) -> Gradient:
+    def operator(self, x: Tensor) -> Gradient:
+        """Return the gradient of images like one, in 1/mm."""
         return Gradient(x.shape[x.ndim - len(self.spacing) :], self.spacing)
 
-    def _scale(self, x: Tensor) -> float:
+    def bound(self, x: Tensor) -> float:
+        """Return strength times the volume of a voxel: how long the dual vectors may be."""
         return self.strength * cell(x.shape[x.ndim - len(self.spacing) :], self.spacing)
 
 
