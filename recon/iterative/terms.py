@@ -187,8 +187,7 @@ class LeastSquares(SmoothTerm):
 
     @cached_property
     def sums(self) -> tuple[Tensor, Tensor]:
-        """Return what the rows and the columns of √w A add up to; its norm, where entries may be negative.
-        """
+        """Return what the rows and the columns of √w A add up to; its norm, where entries may be negative."""
         weights = self.data.new_ones(self.operator.range_shape) if self.weights is None else self.weights
         root = weights.expand(torch.broadcast_shapes(weights.shape, self.operator.range_shape)).sqrt()
         with torch.no_grad():

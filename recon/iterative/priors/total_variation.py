@@ -44,6 +44,10 @@ class TotalVariation(ProximableTerm):
         """Return the prior for images on a grid."""
         return replace(self, spacing=grid.spacing)
 
+    def stronger(self, factor: float, box: Box | None = None) -> "TotalVariation":
+        """Return the prior with a multiple of its strength and, where one is given, another box."""
+        return replace(self, strength=self.strength * factor, box=self.box if box is None else box)
+
     def value(self, x: Tensor) -> Tensor:
         """Return strength · ∫|∇x|, or infinity outside the box."""
         slopes: Tensor = self.operator(x)(x)

@@ -11,6 +11,8 @@ from recon.iterative.solvers.primal_dual import PrimalDual
 from recon.iterative.solvers.sirt import SIRT
 
 #: Every solver by name, for files that must say which one they belong to.
-SOLVERS: dict[str, type[Solver[Any]]] = {kind.__name__: kind for kind in (CGLS, FISTA, OSMomentum, OSSART, PrimalDual, SIRT)}
+SOLVERS: dict[str, type[Solver[Any]]] = {
+    kind.__name__: kind for kind in (CGLS, FISTA, OSMomentum, OSSART, PrimalDual, SIRT)
+}
 
 __all__ = ["CGLS", "FISTA", "OSSART", "SIRT", "SOLVERS", "OSMomentum", "PrimalDual", "Solver", "State"]
