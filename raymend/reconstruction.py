@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from raymend.image_domain import image_domain
 from recon import ConeBeam, ParallelBeam, Scan, ScanGeometry, VolumeGrid, fbp, fdk, memory
 from recon.analytic.fbp import prepare
 from recon.analytic.recipe import Recipe, slabs_of
 from recon.errors import ConfigError, NumericalError
 from recon.io.slabs import SUFFIXES, SlabWriter
-from recon.iterative import Solution, cgls, os_sart, pwls, sirt
+from recon.iterative import Solution, cgls, os_sart, sirt
+from recon.iterative.pwls import ITERATIONS as PASSES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,14 +25,30 @@ Progress = Callable[[int, int, Mapping[str, float]], None]
 Callback = Callable[[Solution], None]
 
 ANALYTIC: dict[str, Callable[..., "Tensor"]] = {"fbp": fbp, "fdk": fdk}
-ITERATIVE: dict[str, Callable[..., Solution]] = {"cgls": cgls, "sirt": sirt, "os-sart": os_sart, "pwls": pwls}
-RESTORING = {"pwls-gibbs": "gibbs", "pwls-tv": "tv", "pwls-spad": "spad"}  # of the projections, then fbp or fdk
+ALGEBRAIC: dict[str, Callable[..., Solution]] = {"cgls": cgls, "sirt": sirt, "os-sart": os_sart}
+PENALISED = {  # priors of penalised weighted least squares on the image
+    "pwls": "huber",
+    "pwls-quadratic": "quadratic",
+    "pwls-huber": "huber",
+    "pwls-ggmrf": "ggmrf",
+    "pwls-image-tv": "tv",
+    "pwls-diffusion": "diffusion",
+    "pwls-nonlocal": "nonlocal",
+}
+RESTORING = {  # of the projections, then fbp or fdk
+    "pwls-gibbs": "gibbs",
+    "pwls-tv": "tv",
+    "pwls-spad": "spad",
+    "pwls-auto": "auto",
+}
+ITERATIVE = (*ALGEBRAIC, *PENALISED)
 METHODS = (*ANALYTIC, *ITERATIVE, *RESTORING)
-ITERATIONS = {"cgls": 20, "sirt": 100, "os-sart": 10, "pwls": 15}
+ITERATIONS = {"cgls": 20, "sirt": 100, "os-sart": 10, **dict.fromkeys(PENALISED, PASSES)}
 _VOLUMES, _SINOGRAMS = 10, 5  # that an iteration holds at most, its temporaries included
 UNUSED = {
     "analytic": ("iterations", "state", "resume", "strength", "tune"),
-    "iterative": ("window", "cutoff", "padding", "limited_angle", "strength", "tune"),
+    "algebraic": ("window", "cutoff", "padding", "limited_angle", "strength", "tune"),
+    "penalised": ("window", "cutoff", "padding", "limited_angle"),
     "restoring": ("iterations", "state", "resume"),
 }
 
@@ -46,8 +64,10 @@ class Settings:
         padding: how fbp and fdk continue projections that the detector cuts off: "zero" or "edge".
         limited_angle: let fbp and fdk work on an arc that is too short.
         iterations: number of iterations, or None for the method's own.
-        strength: factor on the smoothing of a method that restores the projections; above 1 is smoother.
-        tune: how such a method chooses its settings: "sure", or "none" for its defaults.
+        strength: factor on the smoothing of a pwls method; above 1 is smoother.
+        tune: how such a method chooses its settings: "sure", by the estimated error of the image, or "none": the
+            defaults of a method that restores the projections, a strength from the noise of one that works on the
+            image. None for "sure" of the former, "none" of the latter.
     """
 
     method: str
@@ -57,7 +77,11 @@ class Settings:
     limited_angle: bool = False
     iterations: int | None = None
     strength: float = 1.0
-    tune: str = "sure"
+    tune: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.tune is None:
+            object.__setattr__(self, "tune", "sure" if self.method in RESTORING else "none")
 
     @property
     def filter(self) -> dict[str, Any]:
@@ -76,8 +100,9 @@ def unused(method: str, given: Iterable[str]) -> list[str]:
 
 
 def kind_of(method: str) -> str:
-    """Return "analytic", "iterative" or "restoring"."""
-    return "analytic" if method in ANALYTIC else "iterative" if method in ITERATIVE else "restoring"
+    """Return "analytic", "algebraic", "penalised" or "restoring"."""
+    kinds: dict[str, Iterable[str]] = {"analytic": ANALYTIC, "algebraic": ALGEBRAIC, "penalised": PENALISED}
+    return next((kind for kind, names in kinds.items() if method in names), "restoring")
 
 
 def default_method(geometry: ScanGeometry) -> tuple[str, str]:
@@ -144,10 +169,16 @@ def run(
         return ANALYTIC[settings.method](scan, grid, **settings.filter, progress=_plain(progress)), None
     if settings.method in RESTORING:
         return _restored(scan, grid, settings, progress, note), None
-    start = _start(scan, grid) if settings.method == "pwls" and resume is None else None
-    solution = ITERATIVE[settings.method](
-        scan, grid, iterations=settings.limit, start=start, progress=progress, callbacks=callbacks, resume=resume
-    )
+    common: dict[str, Any] = {
+        "iterations": settings.limit, "progress": progress, "callbacks": callbacks, "resume": resume
+    }  # fmt: skip
+    if settings.method in ALGEBRAIC:
+        solution = ALGEBRAIC[settings.method](scan, grid, **common)
+    else:
+        solution = image_domain(
+            scan, grid, prior=PENALISED[settings.method], strength=settings.strength,
+            tune="sure" if settings.tune == "sure" else "noise", **common,
+        )  # fmt: skip
     if not solution.status.ok:
         raise NumericalError(f"{settings.method}: {solution.advice}")
     return solution.image, solution
@@ -212,7 +243,7 @@ def _restored(
     from raymend.low_dose import low_dose
 
     result = low_dose(
-        scan, grid, method=RESTORING[settings.method], strength=settings.strength, tune=settings.tune,
+        scan, grid, method=RESTORING[settings.method], strength=settings.strength, tune=str(settings.tune),
         progress=_plain(progress), **settings.filter,
     )  # fmt: skip
     note(f"projections {result.restored.scan.provenance[-1]}")
@@ -221,12 +252,3 @@ def _restored(
 
 def _plain(progress: Progress | None) -> Callable[[int, int], None] | None:
     return None if progress is None else lambda done, limit: progress(done, limit, {})
-
-
-def _start(scan: Scan, grid: VolumeGrid) -> "Tensor | None":
-    """Return a smooth image for pwls to start from, or None where no method makes one at once."""
-    method, _ = default_method(scan.geometry)
-    if method not in ANALYTIC:
-        return None
-    image = ANALYTIC[method](scan, grid, window="hann", limited_angle=True)
-    return memory.blockwise(lambda part: part.clamp_min(0), image, out=image)

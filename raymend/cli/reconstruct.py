@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 
 _KINDS = {
-    "analytic": "takes no iterations and smooths no projections",
-    "iterative": "is iterative, has no filter and smooths no projections",
+    "analytic": "takes no iterations and has no prior",
+    "algebraic": "is iterative, has no filter and no prior",
+    "penalised": "is iterative and has no filter",
     "restoring": "takes no iterations",
 }
 
@@ -37,8 +38,9 @@ def reconstruct(
     method: Annotated[
         str | None,
         typer.Option(
-            help="fbp, fdk, cgls, sirt, os-sart or pwls; pwls-gibbs, pwls-tv or pwls-spad smooth noisy projections "
-            "before fbp or fdk.",
+            help="fbp, fdk, cgls, sirt or os-sart. For noisy scans: pwls-gibbs, pwls-tv, pwls-spad or pwls-auto smooth "
+            "the projections before fbp or fdk; pwls-quadratic, pwls-huber (or pwls), pwls-ggmrf, pwls-image-tv, "
+            "pwls-diffusion or pwls-nonlocal fit the image itself.",
             show_default="what suits the geometry",
         ),
     ] = None,
@@ -62,17 +64,22 @@ def reconstruct(
         str | None, typer.Option(help="Cut-off projections: zero, or edge to continue them.", show_default="zero")
     ] = None,
     iterations: Annotated[
-        int | None, typer.Option(help="Iterations of cgls, sirt, os-sart, pwls.", show_default="20, 100, 10, 15")
+        int | None,
+        typer.Option(
+            help="Iterations of cgls, sirt, os-sart and of pwls on the image.", show_default="20, 100, 10, 10"
+        ),
     ] = None,
     strength: Annotated[
         float | None,
-        typer.Option(help="Factor on the smoothing of pwls-gibbs, pwls-tv, pwls-spad.", show_default="1"),
+        typer.Option(help="Factor on the smoothing of the pwls methods; above 1 is smoother.", show_default="1"),
     ] = None,
     tune: Annotated[
         str | None,
         typer.Option(
-            help="How pwls-gibbs, pwls-tv, pwls-spad choose their settings: sure, by the estimated error, or none.",
-            show_default="sure",
+            help="How the pwls methods choose their settings: sure, by the estimated error of the image, or none: the "
+            "defaults of those that smooth projections, the strength that follows from the noise of those that fit "
+            "the image.",
+            show_default="sure for the former, none for the latter",
         ),
     ] = None,
     unit: Annotated[

@@ -185,6 +185,19 @@ class LeastSquares(SmoothTerm):
         most = 1.0 if self.weights is None else float(self.weights.max())
         return self.data.new_full(shape, most * size**2)
 
+    @cached_property
+    def sums(self) -> tuple[Tensor, Tensor]:
+        """Return what the rows and the columns of √w A add up to; its norm, where entries may be negative."""
+        weights = self.data.new_ones(self.operator.range_shape) if self.weights is None else self.weights
+        root = weights.expand(torch.broadcast_shapes(weights.shape, self.operator.range_shape)).sqrt()
+        with torch.no_grad():
+            if not _nonnegative(self.operator):
+                size = self.operator.norm(iterations=50, dtype=self.data.dtype, device=self.data.device)
+                bound = float(root.max()) * size * _NORM_MARGIN
+                return torch.full_like(root, bound), self.data.new_full(self.operator.domain_shape, bound)
+            lengths = cast(Tensor, self.operator @ memory.like(self.data, self.operator.domain_shape, fill=1))
+            return root * lengths, cast(Tensor, self.operator.T @ root)
+
     def _swept(self, function: Callable[[slice, Tensor], Tensor], x: Tensor) -> Tensor:
         """Return Aᵀ f(A x), where f is told which views it gets; no more of them are held than a block may have."""
         operator, shape = self.operator, self.operator.domain_shape

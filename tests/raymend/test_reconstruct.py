@@ -82,7 +82,7 @@ def test_a_store_without_its_package_is_refused_at_once(
 @pytest.mark.parametrize("method", METHODS_BY_NAME)
 def test_every_method_runs(raymend: Any, scan_file: Path, tmp_path: Path, method: str) -> None:
     analytic = method not in ITERATIVE
-    if method.startswith("pwls-"):
+    if method.startswith("pwls"):
         known = read_scan(scan_file)
         write_scan(scan_file, known.changed(calibration=replace(known.calibration, photons=1e6)))
     found = raymend(
@@ -102,7 +102,8 @@ def test_every_method_runs(raymend: Any, scan_file: Path, tmp_path: Path, method
     [
         ("fbp", ("--iterations", 4)), ("fdk", ("--state", "kept")), ("fbp", ("--resume", "kept")),
         ("cgls", ("--window", "hann")), ("sirt", ("--cutoff", 0.5)), ("os-sart", ("--limited-angle",)),
-        ("pwls", ("--padding", "edge")), ("fbp", ("--strength", 2)), ("pwls", ("--tune", "none")),
+        ("pwls", ("--padding", "edge")), ("fbp", ("--strength", 2)), ("sirt", ("--tune", "none")),
+        ("cgls", ("--strength", 2)), ("pwls-nonlocal", ("--window", "hann")), ("pwls-auto", ("--iterations", 3)),
         ("pwls-spad", ("--iterations", 4)), ("pwls-tv", ("--state", "kept")),
     ],
 )  # fmt: skip

@@ -15,6 +15,7 @@ from recon.iterative import (
     LeastSquares,
     NonNegative,
     OSMomentum,
+    PrimalDual,
     Quadratic,
     SmoothTerm,
     Stop,
@@ -58,6 +59,7 @@ SOLVERS = {
     "fista": (FISTA(), 400),
     "fista with a long step": (FISTA(length=1e6), 400),
     "os-momentum of one": (OSMomentum(subsets=1), 400),
+    "primal-dual": (PrimalDual(), 800),
 }
 SUBSETS = {"os-sart": (OSSART(subsets=4), 400), "os-momentum": (OSMomentum(subsets=3), 600)}
 EVERY = {**SOLVERS, **SUBSETS}
@@ -209,6 +211,31 @@ def test_fista_with_total_variation_is_lower_than_its_neighbours():
         assert cost(found) <= cost((found + 1e-3 * (draw(*SHAPE, seed=seed) - 0.5)).clamp(min=0)) + 1e-9
 
 
+@pytest.mark.parametrize("box", [Box(), NonNegative(), Box(0.2, 0.6)])
+@pytest.mark.parametrize("strength", [0.0, 0.1, 1.0])
+def test_primal_dual_reaches_the_minimum_that_fista_with_an_inner_loop_does(box, strength):
+    prior = TotalVariation(strength=strength, spacing=(1.0, 2.0, 0.5), box=box, iterations=2000, tolerance=1e-13)
+    terms = [misfit(), prior]
+    slow, direct = run(FISTA(), terms, 1500).image, run(PrimalDual(), terms, 6000).image
+    torch.testing.assert_close(direct, slow, rtol=0, atol=1e-7)
+    assert sum(float(term.value(direct)) for term in terms) == pytest.approx(
+        sum(float(term.value(slow)) for term in terms), rel=1e-9
+    )
+
+
+def test_primal_dual_treats_operators_with_negative_entries():
+    prior = TotalVariation(strength=0.1, iterations=2000, tolerance=1e-13)
+    terms = [LeastSquares(Dense(MATRIX - 0.05, SHAPE), DATA, WEIGHTS), prior]
+    torch.testing.assert_close(run(PrimalDual(), terms, 6000).image, run(FISTA(), terms, 1500).image, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("balance", [0.1, 10.0])
+def test_any_balance_leads_to_the_same_image(balance):
+    terms = [misfit(), TotalVariation(strength=0.1)]
+    usual, other = (run(PrimalDual(balance=b), terms, 8000).image for b in (1.0, balance))
+    torch.testing.assert_close(other, usual, rtol=0, atol=1e-6)
+
+
 class TestTheLoop:
     def test_says_that_the_limit_was_reached(self):
         found = run(SIRT(), [misfit()], 2)
@@ -334,6 +361,8 @@ class TestTheLoop:
         (SIRT(), [misfit(), Quadratic()]),
         (OSSART(), [misfit(), TotalVariation(strength=1.0)]),
         (OSMomentum(), [misfit(), TotalVariation(strength=1.0)]),
+        (PrimalDual(), [misfit(), Huber()]),
+        (PrimalDual(), [misfit(), TotalVariation(strength=1.0), Box()]),
         (FISTA(), [misfit(), NonNegative(), Box(0.0, 1.0)]),
         (CGLS(), [misfit(), misfit()]),
         (SIRT(), [NonNegative()]),
@@ -348,6 +377,7 @@ def test_solvers_refuse_terms_they_cannot_treat(solver, terms):
     ("make", "word"),
     [
         (lambda: SIRT(relaxation=2.0), "relaxation"),
+        (lambda: PrimalDual(balance=0.0), "balance"),
         (lambda: SIRT(relaxation=0.0), "relaxation"),
         (lambda: OSSART(subsets=0), "subsets"),
         (lambda: OSSART(decay=1.1), "decay"),

@@ -7,9 +7,12 @@ from recon.iterative.solvers.cgls import CGLS
 from recon.iterative.solvers.fista import FISTA
 from recon.iterative.solvers.os_momentum import OSMomentum
 from recon.iterative.solvers.os_sart import OSSART
+from recon.iterative.solvers.primal_dual import PrimalDual
 from recon.iterative.solvers.sirt import SIRT
 
 #: Every solver by name, for files that must say which one they belong to.
-SOLVERS: dict[str, type[Solver[Any]]] = {kind.__name__: kind for kind in (CGLS, FISTA, OSMomentum, OSSART, SIRT)}
+SOLVERS: dict[str, type[Solver[Any]]] = {
+    kind.__name__: kind for kind in (CGLS, FISTA, OSMomentum, OSSART, PrimalDual, SIRT)
+}
 
-__all__ = ["CGLS", "FISTA", "OSSART", "SIRT", "SOLVERS", "OSMomentum", "Solver", "State"]
+__all__ = ["CGLS", "FISTA", "OSSART", "SIRT", "SOLVERS", "OSMomentum", "PrimalDual", "Solver", "State"]

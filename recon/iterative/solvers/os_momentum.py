@@ -111,8 +111,12 @@ def _calmed(state: OSMomentumState, seen: float) -> OSMomentumState:
 
 
 def _scale(terms: Terms, image: Tensor) -> Tensor:
-    """Return one over the curvature of all terms, the same for every subset."""
-    return safe_inverse(added([term.curvature(image, everywhere=True) for term in smooth_terms(terms)], image))
+    """Return one over the curvature of all terms, the same for every subset.
+
+    It is that of the parabolas which touch at the image, less than everywhere: priors that keep edges bend little at
+    them. The momentum leaves those parabolas, which is why a rise of the objective is looked for and taken back.
+    """
+    return safe_inverse(added([term.curvature(image) for term in smooth_terms(terms)], image))
 
 
 def _priors(terms: Terms, x: Tensor) -> tuple[float, Tensor]:
