@@ -153,14 +153,14 @@ def _axes(size: tuple[float, float]) -> tuple["Figure", Any]:
 
 
 def _panels(count: int, grid: VolumeGrid) -> tuple["Figure", list[Any]]:
-    """Make panels of the images' shape: two columns for wide images, up to four for narrow ones."""
+    """Make panels of the images' shape, two or three beside each other."""
     from matplotlib.figure import Figure
 
     aspect = grid.extent[1] / grid.extent[2]
-    columns = min(count, 3 if count == 3 and aspect >= 0.75 else 2)
+    columns = {1: 1, 2: 2, 4: 2}.get(count, 3)
     rows = -(-count // columns)
-    width = 11.0 / columns
-    figure = Figure(figsize=(11.6, rows * (width * aspect + 0.3) + 0.3), layout="constrained")
+    width = 10.2 / columns
+    figure = Figure(figsize=(11.6, rows * (width * aspect + 0.25) + 0.45), layout="constrained")
     places = list(np.ravel(figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)))
     for unused in places[count:]:
         unused.set_axis_off()
@@ -175,7 +175,7 @@ def _extent(grid: VolumeGrid) -> tuple[float, float, float, float]:
 
 def _millimetres(places: Sequence[Any]) -> None:
     for place in places:
-        place.label_outer()
+        place.label_outer(remove_inner_ticks=True)
         place.tick_params(labelsize="small", length=2)
     places[-1].set_xlabel("x (mm)")
     places[0].set_ylabel("y (mm)")

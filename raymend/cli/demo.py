@@ -1,4 +1,4 @@
-"""`raymend demo`: a low-dose scan reconstructed twice, with a table, pictures and a page."""
+"""`raymend demo`: a low-dose scan reconstructed in several ways, with a table, pictures and a page."""
 
 import contextlib
 import time
@@ -132,7 +132,7 @@ def _print_json(out: Path, outcome: "Demonstration", seconds: float) -> None:
 def _next(source: Path) -> list[str]:
     return [
         f"raymend info {source}",
-        f"raymend reconstruct {source} -o image.nii.gz --window hann --unit hu",
+        f"raymend reconstruct {source} -o image.nii.gz --method pwls-spad --unit hu",
         f"raymend reconstruct {source} -o image.png --method os-sart --iterations 5",
         "raymend demo --scan YOUR_SCAN.h5 --out your-demo",
     ]
