@@ -28,24 +28,30 @@ DEFAULTS: dict[str, Restorer] = {
 }
 
 CANDIDATES: dict[str, tuple[Restorer, ...]] = {
-    "gibbs": tuple(
-        Gibbs(across_views=across, strength=strength)
-        for across in (1.0, 0.25)
-        for strength in (30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0)
+    "gibbs": (
+        *(Gibbs(strength=s) for s in (30.0, 100.0, 170.0, 300.0, 550.0, 1000.0, 1700.0, 3000.0, 5500.0, 10000.0)),
+        *(Gibbs(across_views=0.25, strength=strength) for strength in (300.0, 1000.0)),
     ),
-    "tv": tuple(
-        TV(corner=corner, strength=strength) for corner in (0.01, 0.02, 0.05) for strength in (10.0, 30.0, 60.0, 100.0)
+    "tv": (
+        *(TV(corner=0.01, strength=strength) for strength in (20.0, 35.0, 60.0)),
+        *(TV(corner=0.02, strength=strength) for strength in (20.0, 35.0, 60.0, 100.0)),
+        *(TV(corner=0.05, strength=strength) for strength in (20.0, 35.0, 60.0, 100.0, 170.0)),
     ),
-    "perona-malik": tuple(
-        PeronaMalik(kappa=kappa, strength=strength) for kappa in (1.5, 3.0) for strength in (300.0, 1000.0, 3000.0)
+    "perona-malik": (
+        *(PeronaMalik(iterations=3, strength=strength) for strength in (2000.0, 6000.0, 20000.0)),
+        *(PeronaMalik(iterations=6, strength=strength) for strength in (2000.0, 6000.0, 20000.0)),
+        *(PeronaMalik(strength=strength) for strength in (300.0, 1000.0, 3000.0)),
+        *(PeronaMalik(kappa=1.5, strength=strength) for strength in (300.0, 1000.0, 3000.0)),
     ),
     "spad": (  # few iterations keep detail, many with second differences make what is smooth smoother
-        *(SPAD(iterations=4, strength=strength) for strength in (2000.0, 6000.0)),
-        *(SPAD(iterations=8, step=0.3, strength=strength) for strength in (700.0, 2000.0)),
+        SPAD(iterations=2, kappa=5.0, strength=20000.0),
+        SPAD(iterations=3, strength=20000.0),
+        *(SPAD(iterations=4, strength=strength) for strength in (6000.0, 20000.0)),
+        SPAD(iterations=6, kappa=2.0, strength=20000.0),
         SPAD(iterations=8, strength=2000.0),
-        *(SPAD(iterations=15, strength=strength) for strength in (2000.0, 6000.0)),
-        *(SPAD(mode="second", kappa=1.0, iterations=15, strength=strength) for strength in (2000.0, 6000.0)),
-        *(SPAD(mode="second", kappa=1.0, iterations=30, strength=strength) for strength in (2000.0, 6000.0, 20000.0)),
+        *(SPAD(iterations=15, strength=strength) for strength in (6000.0, 20000.0)),
+        *(SPAD(mode="second", kappa=1.0, iterations=15, strength=strength) for strength in (6000.0, 20000.0)),
+        *(SPAD(mode="second", kappa=1.0, iterations=30, strength=strength) for strength in (2000.0, 6000.0)),
     ),
 }  # fmt: skip
 
