@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recon import ConeBeam, Scan, VolumeGrid, fbp, fdk
+from recon import Scan, VolumeGrid
 from recon.analytic.fbp import prepare
 from recon.field_of_view import field_of_view
 from recon.sinogram.restore import Restored, restore
@@ -37,6 +37,8 @@ def low_dose(
     method: str | Restorer | Iterable[Restorer] = "spad",
     strength: float = 1.0,
     tune: str = "sure",
+    passes: int = 1,
+    conjugate: bool = False,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
     **settings: Any,
@@ -49,6 +51,8 @@ def low_dose(
         method: "gibbs", "tv", "perona-malik", "spad", "auto", a restorer, or candidates; see `restore`.
         strength: factor on the strength that was chosen; above 1 is smoother.
         tune: "sure" to choose the settings by the estimated error in the field of view of a few slices, or "none".
+        passes: how often to restore, with variances from the last result; see `restore`.
+        conjugate: join each ray with its reverse first; see `restore`.
         seed: what the probing noise of "sure" is drawn from.
         progress: called with the number of candidates that are judged and of all, before each.
         settings: of `fbp` and `fdk`.
@@ -58,10 +62,10 @@ def low_dose(
         GeometryError: a geometry without filtered backprojection.
     """
     restored = restore(
-        scan, method, strength=strength, tune=tune, seed=seed, progress=progress,
+        scan, method, strength=strength, tune=tune, passes=passes, conjugate=conjugate, seed=seed, progress=progress,
         **(_judged(scan, grid, settings) if tune == "sure" else {}),
     )  # fmt: skip
-    return LowDose(image=_analytic(scan)(restored.scan, grid, **settings), restored=restored)
+    return LowDose(image=prepare(restored.scan, grid, **settings).image(restored.scan), restored=restored)
 
 
 def _judged(scan: Scan, grid: VolumeGrid, settings: dict[str, Any]) -> dict[str, Any]:
@@ -89,8 +93,3 @@ def inside(scan: Scan, grid: VolumeGrid) -> Tensor | None:
     _, y, x = (torch.as_tensor(axis) for axis in grid.axes())
     disc = y[:, None] ** 2 + x**2 <= radius**2
     return disc.expand(grid.shape) if bool(disc.any()) else None
-
-
-def _analytic(scan: Scan) -> Callable[..., Tensor]:
-    one_row = not isinstance(scan.geometry, ConeBeam) or scan.geometry.detector.shape[0] == 1
-    return fbp if one_row else fdk

@@ -4,6 +4,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import Tensor
 
@@ -11,6 +12,7 @@ from recon import checks
 from recon.errors import ConfigError, CTWarning
 from recon.scan import Scan
 from recon.sinogram.planes import periodic, planes, projections
+from recon.sinogram.refined import Refinement
 from recon.sinogram.restorers import SPAD, TV, Gibbs, PeronaMalik, Restorer
 from recon.sinogram.sure import Reconstruction, Risk
 from recon.sinogram.variance import mean_photons, variance
@@ -79,6 +81,8 @@ def restore(
     tune: str = "sure",
     reconstruct: Reconstruction | None = None,
     mask: Tensor | None = None,
+    passes: int = 1,
+    conjugate: bool = False,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Restored:
@@ -96,6 +100,9 @@ def restore(
         reconstruct: for "sure", a linear reconstruction of values (view, row, column), such as filtered
             backprojection on the grid of interest or a few slices of it.
         mask: for "sure", True for the voxels that count; None for all.
+        passes: how often to restore, each time with the variances that the last result tells; 1 takes them from the
+            noisy values alone.
+        conjugate: join each ray with its reverse first, on a full turn of parallel rays or of a fan of one row.
         seed: what the probing noise of "sure" is drawn from.
         progress: called with the number of candidates that are judged and of all, before each.
 
@@ -104,6 +111,7 @@ def restore(
 
     Raises:
         ConfigError: a scan without a noise level, an unknown method, a strength not above 0, or no reconstruction.
+        GeometryError: reverse rays of a geometry that has none.
 
     Source:
         Penalised weighted least squares: Wang, Li, Lu and Liang 2006, IEEE TMI 25(10): 1272-1283. Choice: Ramani, Blu
@@ -111,6 +119,7 @@ def restore(
     """
     factor = checks.positive("strength", strength, unit="")
     choices, spread, closed = candidates(method, tune), variance(scan), periodic(scan.geometry)
+    refinement = Refinement.of(scan, passes=passes, conjugate=conjugate)
     scores: tuple[tuple[Restorer, float], ...] = ()
     restorer = choices[0]
     if tune == "sure":
@@ -120,11 +129,13 @@ def restore(
         _warn_few(least)
         risk = Risk.of(scan.values, spread, reconstruct, periodic=closed, mask=mask, seed=seed)
         further = _FURTHER if least >= _FEWEST else 0
-        scores = ranked(risk, choices, further=further, progress=progress)
+        judged: Callable[[Any], float] = risk
+        scores = ranked(lambda one: judged(refinement.around(one)), choices, further=further, progress=progress)
         restorer = scores[0][0]
     restorer = replace(restorer, strength=restorer.strength * factor)
-    values = projections(restorer(planes(scan.values), planes(spread), periodic=closed))
+    values = projections(refinement(restorer, planes(scan.values), planes(spread), periodic=closed))
     told = f"restored by {restorer!r}" + (f", the best of {len(scores)} by SURE" if scores else "")
+    told += f", in {passes} passes" * (passes > 1) + ", rays joined with their reverse" * conjugate
     return Restored(scan=scan.with_values(values, told).changed(weights=None), restorer=restorer, scores=scores)
 
 
