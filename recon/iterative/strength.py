@@ -172,8 +172,8 @@ def _nonlocal(noise: Noise, guide: Tensor | None, grid: VolumeGrid) -> Prior:
 
 _TV_PUSH, _TV_CORNER = 0.3, 0.03
 _IN_SPACE = {2: 1.0, 3: 3.0}  # neighbours in other slices show the same object: the prior may count more
-_QUADRATIC = 0.7
-_NONLOCAL, _SCALE = 3.0, 0.8  # the guide has less noise than the image without a prior: a Hann window took some
+_QUADRATIC = 0.35
+_NONLOCAL, _SCALE = 12.0, 1.2  # the guide has less noise than the image without a prior: a Hann window took some
 _SEARCH, _PATCH = {2: 4.0, 3: 2.0}, 1.0  # voxels
 
 #: The priors by name.
