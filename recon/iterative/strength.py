@@ -170,18 +170,18 @@ def _nonlocal(noise: Noise, guide: Tensor | None, grid: VolumeGrid) -> Prior:
     )  # fmt: skip
 
 
-_TV_PUSH, _TV_CORNER = 0.6, 0.03
+_TV_PUSH, _TV_CORNER = 0.3, 0.03
 _IN_SPACE = {2: 1.0, 3: 3.0}  # neighbours in other slices show the same object: the prior may count more
-_QUADRATIC = 0.7
-_NONLOCAL, _SCALE = 3.0, 0.8  # the guide has less noise than the image without a prior: a Hann window took some
+_QUADRATIC = 0.35
+_NONLOCAL, _SCALE = 12.0, 1.2  # the guide has less noise than the image without a prior: a Hann window took some
 _SEARCH, _PATCH = {2: 4.0, 3: 2.0}, 1.0  # voxels
 
 #: The priors by name.
 PRIORS: dict[str, Callable[[Noise, Tensor | None, VolumeGrid], Prior]] = {
     "quadratic": _quadratic,
-    "huber": _edges(Huber, 0.6, 0.15),
-    "ggmrf": _edges(GeneralisedGaussian, 0.6, 0.15),
+    "huber": _edges(Huber, 0.3, 0.08),
+    "ggmrf": _edges(GeneralisedGaussian, 0.3, 0.08),
     "tv": _tv,
-    "diffusion": _edges(AnisotropicDiffusion, 0.6, 1.0),
+    "diffusion": _edges(AnisotropicDiffusion, 1.0, 0.5),
     "nonlocal": _nonlocal,
 }

@@ -199,19 +199,21 @@ def test_sure_chooses_among_factors_and_goes_on_without_choosing_again(scan: Sca
     assert again.iterations == 6
 
 
-def test_a_volume_from_a_cone(scan: Scan) -> None:
+def test_a_volume_from_a_cone() -> None:
     cone = ConeBeam.circular(
         40, detector=Detector(shape=(12, 32), pitch=(8, 12)), source_to_axis=570, source_to_detector=1040
     )
     grid = VolumeGrid(shape=(6, 24, 24), spacing=(6.0, 8.0, 8.0))
-    noisy = simulate(BODY, cone, dose=Dose(photons=3e3, electronic=10), seed=2)
-    start, truth = fdk(noisy, grid, window="hann"), to_hu(BODY.rasterised(grid))
+    truth = BODY.rasterised(grid)
+    clean = Projector(geometry=cone, grid=grid) @ truth  # voxels of 8 mm would otherwise be what makes the errors
+    photons = 3e3 * torch.exp(-clean)
+    drawn = torch.randn(clean.shape, generator=torch.Generator().manual_seed(3))
+    noisy = Scan(geometry=cone, values=clean + drawn / photons.sqrt(), weights=photons)
+    start = fdk(noisy, grid, window="hann").clamp_min(0)
     for name in PRIORS:
-        result = pwls(noisy, grid, prior=name, start=start.clamp_min(0))
+        result = pwls(noisy, grid, prior=name, start=start)
         assert result.status.ok
-        error = rmse(to_hu(result.image)[1:-1], truth[1:-1])
-        if name not in ("diffusion", "nonlocal"):  # these keep what noise has put into so coarse a start
-            assert error < 0.9 * rmse(to_hu(start.clamp_min(0))[1:-1], truth[1:-1]), name
+        assert rmse(to_hu(result.image), to_hu(truth)) < 0.5 * rmse(to_hu(start), to_hu(truth)), name
 
 
 @pytest.mark.parametrize(
