@@ -24,7 +24,7 @@ TORCH_FOUND = $(PY) -c 'import torch; v = torch.__version__; \
 	print(v) if (2, 11) <= tuple(map(int, v.split(".")[:2])) < (2, 14) else exit(1)' 2>/dev/null
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench accuracy clean
+.PHONY: help demo test lint format bench accuracy notebooks clean
 
 help:  ## list what make can do
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
@@ -51,6 +51,9 @@ bench: $(BENCH_VENV)/.ready-bench  ## time the projectors and methods, beside AS
 accuracy: $(VENV)/.ready-test  ## compare projectors with exact line integrals
 	$(PY) benchmarks/accuracy.py
 
+notebooks: $(VENV)/.ready-notebooks  ## write the notebooks as .ipynb, run
+	$(VENV)/bin/jupytext --to ipynb --execute notebooks/*.py
+
 clean:  ## remove caches, build and demo output; the environment stays
 	rm -rf raymend-demo build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .benchmarks .coverage
 	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -64,6 +67,10 @@ $(VENV)/.ready-test: pyproject.toml constraints.txt
 	@$(MAKE) --no-print-directory install-here EXTRAS='[test,io,compare,dev,triton]'
 	@if [ "$$CI" = true ]; then $(PY) .ci/cpu_only.py; fi
 	@touch $@ $(VENV)/.ready-core
+
+$(VENV)/.ready-notebooks: pyproject.toml constraints.txt
+	@$(MAKE) --no-print-directory install-here EXTRAS='[notebooks]'
+	@touch $@
 
 # torch comes first and stays: no peer may bring another. diffct's processor code needs torch alone; its dependencies are
 # those of its CUDA code. A peer that cannot be had here is left out, and so are its rows.
