@@ -35,7 +35,7 @@ from table import render
 from torch import Tensor
 
 from raymend.low_dose import low_dose
-from recon import CTWarning, Scan
+from recon import CTWarning, Scan, fbp, pwls
 from recon.io.atomic import atomic_write
 from recon.sinogram.planes import planes, projections
 from recon.sinogram.restore import CANDIDATES
@@ -46,6 +46,9 @@ FAMILIES = ("gibbs", "tv", "spad")
 DOSES = {"shepp-logan": (2e4, 5e4, 1e5, 2e5), "thorax": (5e4, 2e5), "real": (5e4, 2e5)}
 SEEDS = {"shepp-logan": 5, "thorax": 2, "real": 2}
 JUDGED = {"shepp-logan": 2, "thorax": 1, "real": 1}  # seeds on which all candidates are compared with the truth
+IMAGED = {"shepp-logan": 2, "thorax": 1, "real": 1}  # seeds on which the image domain, which takes longer, is tried
+PRIORS = ("huber", "tv")
+FACTORS = (0.1, 0.2, 0.3, 0.55, 1.0, 1.8)  # on the strengths of both priors: as many candidates as the others have
 FIRST = 1001  # seed of the tuning scans
 FILE = Path(__file__).parent / "low_dose.json"
 
@@ -99,6 +102,9 @@ class Bench:
         scan, settings = case.scan(photons, seed), ""
         if family == "fbp":
             image, settings = case.image(scan, window=how or "ram-lak"), how
+        elif family == "image":
+            prior, strength = self._image_settings(case, photons) if how == "tuned" else (how, 1.0)
+            image, settings = by_image(case, scan, prior, strength), f"{prior} strength × {strength:g}"
         elif how == "tuned":
             one = self.tuned(case, photons, family)
             image, settings = case.image(restored(scan, one)), brief(one)
@@ -116,12 +122,31 @@ class Bench:
         settings = brief(result.restored.restorer)
         return {"scores": case.scores(case.hu(result.image)), "settings": settings, "risks": risks}
 
+    def _image_settings(self, case: Case, photons: float) -> tuple[str, float]:
+        """Return the prior and the factor on its strength with the least RMSE on the first scan of the tuning cases."""
+        key = f"tuning | {', '.join(case.tuning)} | {photons:g} | image"
+        if key not in self.rows:
+            tuning = [self.cases[name] for name in case.tuning]
+            scans = [one.scan(photons, FIRST) for one in tuning]
+            errors = {
+                f"{prior} {factor:g}": mean(
+                    one.error(by_image(one, scan, prior, factor)) for one, scan in zip(tuning, scans, strict=True)
+                )
+                for prior in PRIORS
+                for factor in FACTORS
+            }
+            self._keep(key, {"errors": errors})
+        chosen = min(self.rows[key]["errors"].items(), key=lambda item: item[1])[0]
+        prior, factor = chosen.split()
+        return prior, float(factor)
+
     def images(self, case: Case, photons: float, seed: int) -> dict[str, Tensor]:
         """Return what a picture shows, in HU: every method as it chooses itself, and the reference."""
         scan = case.scan(photons, seed)
         found = {"FBP": case.image(scan)}
         for family in FAMILIES:
             found[f"PWLS-{family.upper()}"] = case.hu(low_dose(scan, case.grid, method=family).image)
+        found["PWLS, image TV"] = by_image(case, scan, "tv", 1.0)
         return {**found, "noise-free FBP": case.references["clean"]}
 
     def _keep(self, key: str, row: Row) -> None:
@@ -141,12 +166,20 @@ def restored(scan: Scan, restorer: Restorer) -> Scan:
     return scan.with_values(projections(values), f"restored by {restorer!r}").changed(weights=None)
 
 
+def by_image(case: Case, scan: Scan, prior: str, strength: float) -> Tensor:
+    """Return the image in HU of PWLS in the image domain, with a factor on the strength that the noise tells."""
+    smooth = fbp(scan, case.grid, window="hann")
+    return case.hu(pwls(scan, case.grid, prior=prior, strength=strength, start=smooth.clamp_min(0)).image)
+
+
 def methods(case: Case, seed: int) -> Iterator[str]:
     """Yield what is measured on a scan, in order."""
     yield from ("fbp", "fbp hann")
     for how in ("tuned", "sure"):
         yield from (f"{family} {how}" for family in FAMILIES)
     yield "auto sure"
+    if seed < IMAGED[case.kind]:
+        yield from (*(f"image {prior}" for prior in PRIORS), "image tuned")
     if seed < JUDGED[case.kind]:
         yield from (f"{family} candidates" for family in FAMILIES)
 
