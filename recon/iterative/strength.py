@@ -23,7 +23,7 @@ from recon.iterative.priors import (
 from recon.iterative.priors.base import cell
 from recon.iterative.terms import LeastSquares
 
-_NOISELESS = 1e-4  # standard deviation of line integrals that is taken where there is less noise
+_NOISELESS = 1e-4  # standard deviation that is taken where line integrals have less noise
 
 
 def ray_density(data: LeastSquares, grid: VolumeGrid) -> float:
@@ -172,16 +172,16 @@ def _nonlocal(noise: Noise, guide: Tensor | None, grid: VolumeGrid) -> Prior:
 
 _TV_PUSH, _TV_CORNER = 0.3, 0.03
 _IN_SPACE = {2: 1.0, 3: 3.0}  # neighbours in other slices show the same object: the prior may count more
-_QUADRATIC = 0.35
+_QUADRATIC = 0.1
 _NONLOCAL, _SCALE = 12.0, 1.2  # the guide has less noise than the image without a prior: a Hann window took some
 _SEARCH, _PATCH = {2: 4.0, 3: 2.0}, 1.0  # voxels
 
 #: The priors by name.
 PRIORS: dict[str, Callable[[Noise, Tensor | None, VolumeGrid], Prior]] = {
     "quadratic": _quadratic,
-    "huber": _edges(Huber, 0.3, 0.08),
-    "ggmrf": _edges(GeneralisedGaussian, 0.3, 0.08),
+    "huber": _edges(Huber, 0.22, 0.08),
+    "ggmrf": _edges(GeneralisedGaussian, 0.2, 0.08),
     "tv": _tv,
-    "diffusion": _edges(AnisotropicDiffusion, 1.0, 0.5),
+    "diffusion": _edges(AnisotropicDiffusion, 0.8, 0.5),
     "nonlocal": _nonlocal,
 }
