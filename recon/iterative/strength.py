@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from recon import checks
+from recon import checks, memory
 from recon.errors import ConfigError
 from recon.field_of_view import pitch_at_axis
 from recon.grid import VolumeGrid
@@ -23,6 +23,7 @@ from recon.iterative.priors import (
 from recon.iterative.priors.base import cell
 from recon.iterative.terms import LeastSquares
 
+_LOOKED_AT = 64  # views that tell the noise where no weights do
 _NOISELESS = 1e-4  # standard deviation that is taken where line integrals have less noise
 
 
@@ -40,7 +41,7 @@ def ray_density(data: LeastSquares, grid: VolumeGrid) -> float:
         ConfigError: no ray crosses the grid with a weight above 0.
     """
     shape = data.operator.range_shape
-    weights = data.data.new_ones(shape) if data.weights is None else data.weights
+    weights = memory.like(data.data, shape, fill=1) if data.weights is None else data.weights
     with torch.no_grad():
         crossed = data.operator.T @ weights.expand(torch.broadcast_shapes(weights.shape, shape))
     seen = crossed[crossed > 0]
@@ -66,7 +67,7 @@ class Noise:
 
     @classmethod
     def of(cls, data: LeastSquares, grid: VolumeGrid, variance: float = 1.0) -> "Noise":
-        """Predict the noise from the weights, √(π / (24 density · step³)) in a slice and times √step / step of volumes.
+        """Predict the noise from the weights, √(π / (24 density step³)) in a slice, over √step in a volume.
 
         Args:
             data: the weighted misfit.
@@ -108,6 +109,7 @@ def without_weights(values: Tensor) -> float:
     """
     if values.shape[-1] < 3:
         return _NOISELESS**2
+    values = values[..., :: max(1, values.shape[-3] // _LOOKED_AT), :, :]
     bends = (values[..., 2:] - 2 * values[..., 1:-1] + values[..., :-2]).abs().flatten()
     spread = float(bends[bends > 0].median()) if bool((bends > 0).any()) else 0.0
     return max(spread / 0.6745 / math.sqrt(6), _NOISELESS) ** 2
