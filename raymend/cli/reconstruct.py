@@ -66,7 +66,7 @@ def reconstruct(
     iterations: Annotated[
         int | None,
         typer.Option(
-            help="Iterations of cgls, sirt, os-sart and of pwls on the image.", show_default="20, 100, 10, 10"
+            help="Iterations of cgls, sirt, os-sart and of pwls on the image.", show_default="20, 100, 10, 20"
         ),
     ] = None,
     strength: Annotated[

@@ -23,8 +23,8 @@ from recon.statistics import weights_of
 
 TUNINGS = ("noise", "sure")
 FACTORS = (1.0, 0.3, 0.55, 1.8, 3.3)  # on the strength that follows from the noise, among which "sure" chooses
-ITERATIONS = 10
-_VIEWS, _SUBSETS = 20, 24  # views in a subset at least, and subsets at most
+ITERATIONS = 20  # with 12 subsets 0.9 HU from the converged image of 1160 views, on 512 x 512 voxels at 2e4 photons
+_VIEWS, _SUBSETS = 20, 12  # views in a subset at least, and subsets at most
 _CORNER = 3e-5  # 1/mm²: slopes above some 1.6 HU per mm count as edges
 _SMOOTHED = 12  # times the values of a view that forming its weights takes, in double precision
 _MEDIANS = 4  # volumes that the medians behind a balanced strength take
@@ -126,9 +126,10 @@ def pwls(
         reconstruct: for "sure", a linear reconstruction of values (view, row, column) on the grid, such as FBP.
         mask: for "sure", True for the voxels that count; None for all.
         seed: what the probing noise of "sure" is drawn from.
-        iterations: passes over all views; 10 are enough from an FBP start.
+        iterations: passes over all views; from an FBP start 10 look like 20, which come within 1 HU of the minimum.
         subsets: number of interleaved subsets of views, at most the number of views; None for 20 views or more in
-            each, at most 24 subsets. `TotalVariation` takes none.
+            each, at most 12 subsets: more are faster at first, and end farther from the minimum. `TotalVariation`
+            takes none.
         nonnegative: keep the attenuation at 0 or above.
         start: first image, such as FBP with a Hann window, or how to make one from values (view, row, column), which
             "sure" is more exact with; None for zeros. "nonlocal" compares patches in it.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from recon import checks
+from recon import checks, memory
 from recon.errors import ConfigError
 from recon.field_of_view import pitch_at_axis
 from recon.grid import VolumeGrid
@@ -23,7 +23,8 @@ from recon.iterative.priors import (
 from recon.iterative.priors.base import cell
 from recon.iterative.terms import LeastSquares
 
-_NOISELESS = 1e-4  # standard deviation of line integrals that is taken where there is less noise
+_LOOKED_AT = 64  # views that tell the noise where no weights do
+_NOISELESS = 1e-4  # standard deviation that is taken where line integrals have less noise
 
 
 def ray_density(data: LeastSquares, grid: VolumeGrid) -> float:
@@ -40,7 +41,7 @@ def ray_density(data: LeastSquares, grid: VolumeGrid) -> float:
         ConfigError: no ray crosses the grid with a weight above 0.
     """
     shape = data.operator.range_shape
-    weights = data.data.new_ones(shape) if data.weights is None else data.weights
+    weights = memory.like(data.data, shape, fill=1) if data.weights is None else data.weights
     with torch.no_grad():
         crossed = data.operator.T @ weights.expand(torch.broadcast_shapes(weights.shape, shape))
     seen = crossed[crossed > 0]
@@ -66,7 +67,7 @@ class Noise:
 
     @classmethod
     def of(cls, data: LeastSquares, grid: VolumeGrid, variance: float = 1.0) -> "Noise":
-        """Predict the noise from the weights, √(π / (24 density · step³)) in a slice and times √step / step of volumes.
+        """Predict the noise from the weights, √(π / (24 density step³)) in a slice, over √step in a volume.
 
         Args:
             data: the weighted misfit.
@@ -108,6 +109,7 @@ def without_weights(values: Tensor) -> float:
     """
     if values.shape[-1] < 3:
         return _NOISELESS**2
+    values = values[..., :: max(1, values.shape[-3] // _LOOKED_AT), :, :]
     bends = (values[..., 2:] - 2 * values[..., 1:-1] + values[..., :-2]).abs().flatten()
     spread = float(bends[bends > 0].median()) if bool((bends > 0).any()) else 0.0
     return max(spread / 0.6745 / math.sqrt(6), _NOISELESS) ** 2
@@ -172,16 +174,16 @@ def _nonlocal(noise: Noise, guide: Tensor | None, grid: VolumeGrid) -> Prior:
 
 _TV_PUSH, _TV_CORNER = 0.3, 0.03
 _IN_SPACE = {2: 1.0, 3: 3.0}  # neighbours in other slices show the same object: the prior may count more
-_QUADRATIC = 0.35
+_QUADRATIC = 0.1
 _NONLOCAL, _SCALE = 12.0, 1.2  # the guide has less noise than the image without a prior: a Hann window took some
 _SEARCH, _PATCH = {2: 4.0, 3: 2.0}, 1.0  # voxels
 
 #: The priors by name.
 PRIORS: dict[str, Callable[[Noise, Tensor | None, VolumeGrid], Prior]] = {
     "quadratic": _quadratic,
-    "huber": _edges(Huber, 0.3, 0.08),
-    "ggmrf": _edges(GeneralisedGaussian, 0.3, 0.08),
+    "huber": _edges(Huber, 0.22, 0.08),
+    "ggmrf": _edges(GeneralisedGaussian, 0.2, 0.08),
     "tv": _tv,
-    "diffusion": _edges(AnisotropicDiffusion, 1.0, 0.5),
+    "diffusion": _edges(AnisotropicDiffusion, 0.8, 0.5),
     "nonlocal": _nonlocal,
 }
