@@ -46,6 +46,20 @@ def diffuse(
     return out
 
 
+def diffuse_across_rows(
+    q: Tensor, y: Tensor, w: Tensor, strength: float, threshold: float, step: float, mode: tuple[float, float],
+    diagonals: bool, periodic: bool,
+) -> Tensor:  # fmt: skip
+    """Return q after one step of anisotropic diffusion whose neighbours are those of the next rows, too."""
+    q = q.contiguous()
+    out = torch.empty_like(q)
+    rows, views, columns = q.shape
+    arrays = [array.contiguous().view(-1).numpy() for array in (q, out, y, w)]
+    numbers = float(strength), float(threshold), float(step), *mode
+    _run(kernels.diffuse_across_rows, q, *arrays, *numbers, diagonals, views, columns, rows, periodic)
+    return out
+
+
 def _run(kernel: Kernel, q: Tensor, *arguments: Any) -> None:
     """Run a kernel for all views of all planes, on several threads where that pays."""
     jobs = q.shape[0] * q.shape[1]

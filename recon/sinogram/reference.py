@@ -103,3 +103,49 @@ def sample(q: Tensor, view: int, column: int, step: float, periodic: bool) -> Te
         return (1 - step) * q + step * far
     sides = shifted(q, view, 0, periodic) + shifted(q, 0, column, periodic)
     return (1 - step) ** 2 * q + step * (1 - step) * sides + step**2 * far
+
+
+def diffuse_across_rows(
+    q: Tensor, y: Tensor, w: Tensor, strength: float, threshold: float, step: float, mode: tuple[float, float],
+    diagonals: bool, periodic: bool,
+) -> Tensor:  # fmt: skip
+    """Return q after one step of `diffuse` whose neighbours are those of the next rows, too: 6, or 26 with diagonals.
+
+    Samples lie at the same share of the way along each axis, between the eight corners, and count one over the number
+    of axes that they move along.
+    """
+    total, pull = torch.zeros_like(q), torch.zeros_like(q)
+    edge = w / threshold**2
+    for direction in directions(diagonals):
+        share = 1.0 / sum(map(abs, direction))
+        samples = [corners(q, direction, sign, step, periodic) for sign in (1, -1)]
+        h = (samples[0] - 2 * q + samples[1]) / step
+        for u in samples:
+            g = (u - q) / step
+            c = share / (1 + (mode[0] * g * g + mode[1] * h * h) * edge)
+            total, pull = total + c, pull + c * u
+    return (w * y + strength * pull) / (w + strength * total)
+
+
+def directions(diagonals: bool) -> list[tuple[int, int, int]]:
+    """Return one of each two opposite directions (row, view, column), in the order of the kernels."""
+    every = [(r, v, c) for r in (0, 1) for v in (-1, 0, 1) for c in (-1, 0, 1)]
+    half = [one for one in every if one > (0, 0, 0)]
+    return [one for one in half if diagonals or sum(map(abs, one)) == 1]
+
+
+def corners(q: Tensor, direction: tuple[int, int, int], sign: int, step: float, periodic: bool) -> Tensor:
+    """Interpolate linearly along each axis at a share of the way to a neighbour in any of the 26 directions."""
+    row, view, column = (sign * one for one in direction)
+    for axis, move in enumerate((row, view, column)):
+        if move:
+            shift = (view, 0) if axis == 1 else (0, column)
+            far = _next_row(q, row) if axis == 0 else shifted(q, *shift, periodic)
+            q = (1 - step) * q + step * far
+    return q
+
+
+def _next_row(q: Tensor, move: int) -> Tensor:
+    """Return at each point the value of the next row or the one before, the outermost repeated."""
+    rows = (torch.arange(q.shape[0]) + move).clamp(0, q.shape[0] - 1)
+    return q[rows.to(q.device)]

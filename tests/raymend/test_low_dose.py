@@ -12,27 +12,31 @@ from phantoms import Dose, Phantom, head, shepp_logan, simulate, thorax
 from raymend.low_dose import few_slices, inside, low_dose
 from recon import ConeBeam, Detector, ParallelBeam, Scan, VolumeGrid, fbp, fdk, preset
 from recon.analytic.fbp import prepare
-from recon.errors import ConfigError, CTWarning
+from recon.errors import ConfigError, CTWarning, NumericalError
 from recon.sinogram import SPAD, Gibbs, variance
 from recon.sinogram.planes import planes, projections
 from recon.sinogram.restore import CANDIDATES, ranked, restore
 from recon.sinogram.sure import Risk
 
 SMALL = replace(
-    preset("somatom16").with_views(290).geometry,
-    detector=Detector(shape=(1, 224), pitch=(1.407, 4.221), curve="arc"),
+    preset("somatom16").with_views(180).geometry,
+    detector=Detector(shape=(1, 112), pitch=(1.407, 8.442), curve="arc"),
 )
-GRID = VolumeGrid(shape=(1, 128, 128), spacing=(1.0, 3.2, 3.2))
-CASES = [(shepp_logan("1974", size=350), 1e5), (head(seed=3), 1e5), (thorax(seed=3), 2e5)]
+GRID = VolumeGrid(shape=(1, 80, 80), spacing=(1.0, 5.0, 5.0))
+HEAD = shepp_logan("1974", size=350)
+CASES = {"shepp-logan": (HEAD, 1e5), "dark": (HEAD, 1e4), "head": (head(seed=3), 1e5), "thorax": (thorax(seed=3), 2e5)}
+FEW = CANDIDATES["gibbs"][:5] + CANDIDATES["tv"][4:8] + CANDIDATES["spad"][1::2]
 
 
 def pair(phantom: Phantom, photons: float) -> tuple[Scan, Scan]:
     """Return a noisy scan and the same without noise."""
-    noisy = simulate(phantom, SMALL, dose=Dose(photons=photons, electronic=11.0), seed=1)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "values: .* less than one photon")
+        noisy = simulate(phantom, SMALL, dose=Dose(photons=photons, electronic=11.0), seed=1)
     return noisy, simulate(phantom, SMALL)
 
 
-@pytest.mark.parametrize(("phantom", "photons"), CASES, ids=["shepp-logan", "head", "thorax"])
+@pytest.mark.parametrize(("phantom", "photons"), CASES.values(), ids=CASES)
 def test_sure_ranks_restorers_as_their_true_errors_do(phantom: Phantom, photons: float) -> None:
     scan, clean = pair(phantom, photons)
     recipe, spread = prepare(scan, GRID), variance(scan)
@@ -48,10 +52,9 @@ def test_sure_ranks_restorers_as_their_true_errors_do(phantom: Phantom, photons:
         errors.append(float((reconstruct(projections(restored)) - truth).square().mean()))
         return risk(restorer)
 
-    choices = CANDIDATES["gibbs"] + CANDIDATES["tv"] + CANDIDATES["spad"]
-    estimates = [judged(one) for one in choices]  # type: ignore[arg-type]
-    assert spearmanr(errors, estimates).statistic > 0.95  # measured 0.9993, 0.991 and 0.989
-    chosen = min(range(len(choices)), key=lambda i: estimates[i])
+    estimates = [judged(one) for one in FEW]  # type: ignore[arg-type]
+    assert spearmanr(errors, estimates).statistic > 0.95  # measured 0.996, 0.975, 0.986 and 0.971
+    chosen = min(range(len(FEW)), key=lambda i: estimates[i])
     assert errors[chosen] ** 0.5 < 1.03 * min(errors) ** 0.5
 
 
@@ -74,7 +77,7 @@ def test_sure_tells_the_error_itself() -> None:
 
 
 def test_a_low_dose_scan_comes_out_better_than_by_fbp() -> None:
-    scan, clean = pair(*CASES[0])
+    scan, clean = pair(*CASES["shepp-logan"])
     truth, plain = fbp(clean, GRID), fbp(scan, GRID)
     result = low_dose(scan, GRID)
     assert (result.image - truth).square().mean() < 0.16 * (plain - truth).square().mean()
@@ -86,7 +89,7 @@ def test_a_low_dose_scan_comes_out_better_than_by_fbp() -> None:
 
 
 def test_strength_smooths_more() -> None:
-    scan, _ = pair(*CASES[0])
+    scan, _ = pair(*CASES["shepp-logan"])
     weak, usual, strong = (low_dose(scan, GRID, strength=factor, tune="none").image for factor in (0.1, 1.0, 10.0))
 
     def roughness(image: Tensor) -> float:
@@ -109,9 +112,9 @@ def test_parallel_and_cone_scans() -> None:
     panel = Detector(shape=(4, 48), pitch=(6.0, 6.0))
     cone = ConeBeam.circular(60, detector=panel, source_to_axis=570, source_to_detector=1040)
     parallel = ParallelBeam.circular(60, detector=replace(panel, shape=(1, 48)))
-    for geometry, slices in ((cone, 3), (parallel, 1)):
-        scan = simulate(shepp_logan(size=150), geometry, dose=Dose(photons=1e5), seed=0)
-        grid = VolumeGrid(shape=(slices, 40, 40), spacing=(3.0, 4.0, 4.0))
+    for geometry, slices in ((cone, 2), (parallel, 1)):
+        scan = simulate(shepp_logan(size=150), geometry, dose=Dose(photons=1e5), seed=0, subrays=1)
+        grid = VolumeGrid(shape=(slices, 32, 32), spacing=(3.0, 5.0, 5.0))
         result = low_dose(scan, grid, method=CANDIDATES["spad"][:3])
         reconstruct = fdk if slices > 1 else fbp
         assert torch.equal(result.image, reconstruct(result.restored.scan, grid))
@@ -142,11 +145,30 @@ def test_few_slices_spread_over_the_height() -> None:
 
 
 def test_ten_photons_are_too_few_for_sure() -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the simulation: values without a photon
-        scan, _ = pair(shepp_logan("1974", size=350), 2e3)
+    scan, _ = pair(HEAD, 2e3)
     with pytest.warns(CTWarning, match="photons behind the darkest ray, expected at least 10"):
         low_dose(scan, GRID, method=CANDIDATES["spad"][:1])
+
+
+def test_rays_without_a_photon_or_a_weight_leave_a_finite_image() -> None:
+    """A thousand photons: a third of the head's rays end in electronic noise; and a column was dead."""
+    scan, clean = pair(HEAD, 1e3)
+    assert scan.weights is not None
+    weights, values = scan.weights.clone(), scan.values.clone()
+    weights[:, :, 70], values[:, :, 70] = 0.0, -5.0
+    with pytest.warns(CTWarning, match="photons behind the darkest ray"):
+        result = low_dose(scan.changed(weights=weights, values=values), GRID, method=CANDIDATES["spad"][4:6])
+    truth = fbp(clean, GRID)
+    assert bool(result.image.isfinite().all())
+    assert (result.image - truth).square().mean() < 0.1 * (fbp(scan, GRID) - truth).square().mean()
+
+
+def test_values_that_are_not_numbers_are_refused() -> None:
+    scan, _ = pair(*CASES["shepp-logan"])
+    with pytest.raises(NumericalError, match="values: expected finite"):
+        scan.changed(values=torch.full_like(scan.values, torch.nan))
+    with pytest.raises(ConfigError, match="weights: expected some above 0"):
+        low_dose(scan.changed(weights=torch.zeros_like(scan.values)), GRID)
 
 
 @pytest.mark.parametrize(
@@ -159,13 +181,13 @@ def test_ten_photons_are_too_few_for_sure() -> None:
     ],
 )
 def test_what_is_asked_for_must_exist(changes: dict[str, object], message: str) -> None:
-    scan, _ = pair(*CASES[0])
+    scan, _ = pair(*CASES["shepp-logan"])
     with pytest.raises(ConfigError, match=message):
         low_dose(scan, GRID, **changes)  # type: ignore[arg-type]
 
 
 def test_sure_needs_a_reconstruction_of_the_right_voxels() -> None:
-    scan, clean = pair(*CASES[0])
+    scan, clean = pair(*CASES["shepp-logan"])
     with pytest.raises(ConfigError, match="reconstruct: expected a linear reconstruction"):
         restore(scan)
     with pytest.raises(ConfigError, match="mask: expected True for some"):

@@ -119,3 +119,57 @@ def diffuse(
             out[here + last] = diffused(
                 q, up, here, down, last - 1, last, last, y[here + last], w[here + last],
                 strength, threshold, step, first, second, diagonals)  # fmt: skip
+
+
+@inline
+def corner_mean(q, here, row, view, column, near, far):
+    """Interpolate between a point and those at three offsets from it; an offset of 0 leaves its axis out."""
+    a = near * q[here] + far * q[here + column] if column != 0 else 1.0 * q[here]
+    if view != 0:
+        b = near * q[here + view] + far * q[here + view + column] if column != 0 else 1.0 * q[here + view]
+        a = near * a + far * b
+    if row != 0:
+        c = near * q[here + row] + far * q[here + row + column] if column != 0 else 1.0 * q[here + row]
+        if view != 0:
+            d = 1.0 * q[here + row + view]
+            if column != 0:
+                d = near * d + far * q[here + row + view + column]
+            c = near * c + far * d
+        a = near * a + far * c
+    return a
+
+
+@kernel
+def diffuse_across_rows(
+    begin, end, q, out, y, w, strength, threshold, step, first, second, diagonals, views, columns, rows, periodic
+):  # fmt: skip
+    """Take one semi-implicit step of anisotropic diffusion whose neighbours are those of the next rows, too."""
+    plane, near = views * columns, 1.0 - step
+    for job in range(begin, end):
+        row, view = job // views, job % views
+        start = job * columns
+        above = -plane if row > 0 else 0
+        below = plane if row < rows - 1 else 0
+        back = (neighbour(view, -1, views, periodic) - view) * columns
+        ahead = (neighbour(view, 1, views, periodic) - view) * columns
+        for j in range(columns):
+            i = start + j
+            left, right = -1 if j > 0 else 0, 1 if j < columns - 1 else 0
+            centre = 1.0 * q[i]
+            edge = w[i] / (threshold * step) ** 2
+            total, pull = 0.0, 0.0
+            for direction in range(14, 27):
+                dr, dv, dc = direction // 9 - 1, direction // 3 % 3 - 1, direction % 3 - 1
+                axes = abs(dr) + abs(dv) + abs(dc)
+                if axes > 1 and not diagonals:
+                    continue
+                u = corner_mean(
+                    q, i, below if dr > 0 else 0, ahead if dv > 0 else (back if dv < 0 else 0),
+                    right if dc > 0 else (left if dc < 0 else 0), near, step)  # fmt: skip
+                v = corner_mean(
+                    q, i, above if dr > 0 else 0, back if dv > 0 else (ahead if dv < 0 else 0),
+                    left if dc > 0 else (right if dc < 0 else 0), near, step)  # fmt: skip
+                more, drawn = pair(0.0, u - centre, v - centre, first, second, edge)
+                total += more / axes
+                pull += drawn / axes
+            out[i] = centre + (w[i] * (y[i] - centre) + strength * pull) / (w[i] + strength * total)
