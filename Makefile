@@ -52,7 +52,8 @@ accuracy: $(VENV)/.ready-test  ## compare projectors with exact line integrals
 	$(PY) benchmarks/accuracy.py
 
 notebooks: $(VENV)/.ready-notebooks  ## write the notebooks as .ipynb, run
-	$(VENV)/bin/jupytext --to ipynb --execute notebooks/*.py
+	$(VENV)/bin/jupytext --to ipynb notebooks/*.py
+	$(PY) -m nbconvert --to notebook --inplace --execute notebooks/*.ipynb
 
 clean:  ## remove caches, build and demo output; the environment stays
 	rm -rf raymend-demo build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .benchmarks .coverage
