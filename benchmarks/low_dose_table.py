@@ -23,6 +23,14 @@ PUBLISHED = {  # RMSE cut, SSIM gain, FSIM gain of sub-pixel diffusion in per ce
 }
 FAMILIES = ("gibbs", "tv", "spad")
 BASELINES = ("fbp", "gibbs", "tv")
+BESIDE = {
+    "perona-malik tuned": "spad tuned",
+    "spad refreshed": "spad sure",
+    "spad conjugate": "spad sure",
+    "image huber": "auto sure",
+    "image tv": "auto sure",
+    "image tuned": "spad tuned",
+}
 METRICS = ("rmse", "ssim", "fsim")
 REFERENCES = ("clean", "phantom")
 
@@ -36,6 +44,8 @@ def lines(rows: dict[str, Row]) -> Iterator[str]:
     yield TEXT
     yield "## Gains of sub-pixel diffusion\n"
     yield from _gains(found)
+    yield "\n## Beyond: pixels instead of sub-pixels, refinements, and the image domain\n"
+    yield from _beyond(found)
     yield "\n## Choice by SURE\n"
     yield from _choices(found)
     yield "\n## Scores\n"
@@ -84,6 +94,22 @@ def _gains(found: dict[Scan, Row]) -> Iterator[str]:
                         if all(cells):
                             published = " / ".join(f"{value:g}" for value in PUBLISHED[kind][base])
                             body.append((kind, f"{photons:g}", against, ours, other, *cells, published))
+    yield from table(head, body)
+
+
+def _beyond(found: dict[Scan, Row]) -> Iterator[str]:
+    """Yield what else was tried, each beside what it would replace, with a cut above 0 where it is better."""
+    head = ("objects", "photons", "tried", "beside", "RMSE cut %, clean", "RMSE cut %, phantom")
+    body = []
+    for kind in unique(row["kind"] for row in found.values()):
+        part = {key: row for key, row in found.items() if row["kind"] == kind and "scores" in row}
+        for photons in unique(key[1] for key in part):
+            for tried, beside in BESIDE.items():
+                both = {key[:3] for key in part if key[3] == tried} & {key[:3] for key in part if key[3] == beside}
+                shared = {key: row for key, row in part.items() if key[:3] in both}
+                cells = [_gain(shared, photons, tried, beside, against, "rmse") for against in REFERENCES]
+                if all(cells):
+                    body.append((kind, f"{photons:g}", tried, beside, *cells))
     yield from table(head, body)
 
 
