@@ -55,6 +55,17 @@ def lines(rows: dict[str, Row]) -> Iterator[str]:
                 yield from _scores(name, photons, {k[2:]: row for k, row in found.items() if k[:2] == (name, photons)})
 
 
+def times(record: dict[str, Any]) -> Iterator[str]:
+    """Yield the section of RESULTS.md that `low_dose_times.py` fills."""
+    yield "## Times of low-dose methods\n"
+    yield f"`benchmarks/low_dose_times.py`, {record['date']}, {record['cores']} cores, load {record['load']:.1f}.\n"
+    body = [
+        (row["what"], f"{row['wall']:.2f}", f"{row['cpu']:.2f}", f"{row['goal']:g}", row["note"])
+        for row in record["rows"]
+    ]
+    yield from table(("what", "wall s", "CPU s", "goal s", "note"), body)
+
+
 def parsed(rows: dict[str, Row]) -> dict[Scan, Row]:
     """Return the rows of scans by case, photons, seed and method."""
     found = {}

@@ -164,7 +164,7 @@ def gpu_section(record: dict[str, Any]) -> str:
 
 
 def render(folder: Path) -> None:
-    """Write RESULTS.md from results.json, gpu.json and low_dose.json, whichever there is."""
+    """Write RESULTS.md from results.json, gpu.json and those of low_dose.py, whichever there is."""
     parts = []
     if (folder / "results.json").exists():
         record = json.loads((folder / "results.json").read_text(encoding="utf-8"))
@@ -175,6 +175,9 @@ def render(folder: Path) -> None:
     if (folder / "low_dose.json").exists():
         rows = json.loads((folder / "low_dose.json").read_text(encoding="utf-8"))
         parts.append("\n".join((*low_dose_table.lines(rows), "")))
+    if (folder / "low_dose_times.json").exists():
+        record = json.loads((folder / "low_dose_times.json").read_text(encoding="utf-8"))
+        parts.append("\n".join((*low_dose_table.times(record), "")))
     write(folder / "RESULTS.md", "\n".join(parts))
 
 
