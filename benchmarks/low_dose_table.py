@@ -27,7 +27,6 @@ BESIDE = {
     "perona-malik tuned": "spad tuned",
     "spad refreshed": "spad sure",
     "spad conjugate": "spad sure",
-    "image huber": "auto sure",
     "image tv": "auto sure",
     "image tuned": "spad tuned",
 }
