@@ -220,7 +220,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, help="fewer seeds")
     parser.add_argument("--quick", action="store_true", help="a small scanner and one seed, in a folder of its own")
     parser.add_argument("--output", type=Path, help="the folder of low_dose.json")
-    parser.add_argument("--pictures", action="store_true", help="draw docs/figures/low_dose.png instead")
+    parser.add_argument("--pictures", action="store_true", help="draw docs/figures/low_dose_methods.png instead")
     told_to = parser.parse_args()
     folder = told_to.output or (Path(tempfile.mkdtemp()) if told_to.quick else FILE.parent)
     folder.mkdir(parents=True, exist_ok=True)
@@ -229,7 +229,7 @@ def main() -> int:
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore", CTWarning)  # of values without a photon, and few photons
         if told_to.pictures:
-            draw(bench, Path(__file__).parents[1] / "docs" / "figures" / "low_dose.png")
+            draw(bench, Path(__file__).parents[1] / "docs" / "figures" / "low_dose_methods.png")
             return 0
         for seed in range(1 if told_to.quick else told_to.seeds or max(SEEDS.values())):
             for case in (case for case in tested if seed < SEEDS[case.kind]):
