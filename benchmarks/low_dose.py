@@ -217,6 +217,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--case", action="append", help="some of the cases only")
     parser.add_argument("--photons", type=float, action="append", help="some of the doses only")
+    parser.add_argument("--method", action="append", help="some of the methods only, such as 'image tv'")
     parser.add_argument("--seeds", type=int, help="fewer seeds")
     parser.add_argument("--quick", action="store_true", help="a small scanner and one seed, in a folder of its own")
     parser.add_argument("--output", type=Path, help="the folder of low_dose.json")
@@ -235,7 +236,8 @@ def main() -> int:
             for case in (case for case in tested if seed < SEEDS[case.kind]):
                 for photons in told_to.photons or DOSES[case.kind]:
                     for method in methods(case, seed):
-                        bench.row(case, photons, seed, method)
+                        if method in (told_to.method or (method,)):
+                            bench.row(case, photons, seed, method)
     render(folder)
     print("\n".join(lines(bench.rows)))
     return 0
