@@ -141,7 +141,13 @@ class Anatomy:
             spacing=(tall, self.spacing, self.spacing),
             centre=((low + high) / 2, 0.0, 0.0),
         )
-        return VolumeObject(values=self.rasterised(grid, oversampling=1), grid=grid, name=self.name, water=self.water)
+        return VolumeObject(
+            values=self.rasterised(grid, oversampling=1),
+            grid=grid,
+            name=self.name,
+            water=self.water,
+            energy=self.energy,
+        )
 
     def _plane(self, z: float, y: Tensor, x: Tensor) -> Tensor:
         return hu_to_attenuation(self.hounsfield(z, y, x), self.energy).clamp_min(0)

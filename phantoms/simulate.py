@@ -65,6 +65,9 @@ def simulate(
     values = phantom.line_integrals(geometry, poses, subrays=subrays, averaging=averaging, dtype=torch.float64)
     v, u = subrays_of(geometry, subrays)
     steps = [f"simulated {phantom.name}: {v} x {u} sub-rays per pixel, {averaging} average"]
+    energy = getattr(phantom, "energy", None)
+    if energy is not None:
+        steps.append(f"attenuation at {energy:g} keV")
     if poses is not None:
         steps.append("the phantom moved; the scan does not state how")
     if spectrum is not None:

@@ -60,6 +60,7 @@ class VolumeObject:
         grid: where the voxels are, relative to the scanner; the rotation axis is at (·, 0, 0).
         name: what the object is called, for provenance.
         water: attenuation of water in 1/mm at the same energy, for HU.
+        energy: of the beam in keV that the values were made for, or None where it is unknown.
 
     Raises:
         ShapeError: values that do not fit the grid.
@@ -70,6 +71,7 @@ class VolumeObject:
     grid: VolumeGrid
     name: str = "volume"
     water: float = WATER
+    energy: float | None = None
 
     def __post_init__(self) -> None:
         checks.shaped("values", checks.floating("values", self.values), self.grid.shape, "z, y, x")
@@ -123,7 +125,8 @@ class VolumeObject:
             )
         middle = (0.0, 0.0, 0.0)
         grid = volume.grid.region(volume.grid.shape, middle) if centred else volume.grid
-        return cls(values=mu.clamp_min(0), grid=grid, name=name, water=attenuation("water", energy))
+        used = energy if kind == "HU" else None
+        return cls(values=mu.clamp_min(0), grid=grid, name=name, water=attenuation("water", energy), energy=used)
 
     @classmethod
     def labelled(
@@ -155,7 +158,7 @@ class VolumeObject:
             material, density = (tissue, None) if isinstance(tissue, str) else tissue
             mu[volume.values == label] = attenuation(material, energy, density=density)
         grid = volume.grid.region(volume.grid.shape, (0.0, 0.0, 0.0)) if centred else volume.grid
-        return cls(values=mu, grid=grid, name=name, water=attenuation("water", energy))
+        return cls(values=mu, grid=grid, name=name, water=attenuation("water", energy), energy=energy)
 
     def line_integrals(
         self,

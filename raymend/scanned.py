@@ -77,9 +77,9 @@ def from_file(path: Path, *, energy: float | None = None, unit: str | None = Non
     return replace(found, grid=replace(found.grid, centre=(-height, 0.0, 0.0)))
 
 
-def energy_of(thing: "Scannable", energy: float | None) -> float | None:
+def energy_of(thing: "Scannable") -> float | None:
     """Return the energy in keV that the attenuation of an object is for, or None for one that states none."""
-    return thing.energy if isinstance(thing, Anatomy) else energy
+    return thing.energy if isinstance(thing, Anatomy | VolumeObject) else None
 
 
 def _in_unit(volume: Volume, path: Path, unit: str | None) -> Volume:

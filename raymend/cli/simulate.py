@@ -74,7 +74,7 @@ def simulate(
     dose = _dose(photons, mas, photons_per_mas, told)
     scanner = _scanner(preset, views)
     body = _object(thing, phantom, patient=patient, unit=object_unit, height=height, energy=energy)
-    scan = _simulated(body, scanner, dose, seed, energy, quiet=json)
+    scan = _simulated(body, scanner, dose, seed, quiet=json)
     from recon.io import write_scan
 
     write_scan(output, scan)
@@ -133,15 +133,13 @@ def _scanner(name: str, views: int | None) -> "Preset":
     return chosen.with_views(views)
 
 
-def _simulated(
-    body: "Scannable", scanner: "Preset", dose: "Dose | None", seed: int, energy: float | None, *, quiet: bool
-) -> "Scan":
+def _simulated(body: "Scannable", scanner: "Preset", dose: "Dose | None", seed: int, *, quiet: bool) -> "Scan":
     import phantoms
     from raymend.scanned import energy_of
 
     announce_compilation(quiet=quiet)
     scan = phantoms.simulate(body, scanner.geometry, dose=dose, seed=seed)
-    return scan.changed(calibration=replace(scan.calibration, energy=energy_of(body, energy)))
+    return scan.changed(calibration=replace(scan.calibration, energy=energy_of(body)))
 
 
 def _dose(

@@ -125,12 +125,24 @@ def test_simulate_scans_a_volume_of_a_file(raymend: Any, tmp_path: Path) -> None
         longest[height, energy] = float(scan.values.max())
         assert scan.calibration.water == pytest.approx(attenuation("water", energy))
         assert scan.provenance[0].startswith("simulated body.nii.gz")
+        assert scan.provenance[1] == f"attenuation at {energy} keV"
     water = 60 * attenuation("water", 70)
     assert longest[-12.5, 70] == pytest.approx(water, rel=0.03)
     assert longest[12.5, 70] == pytest.approx(2 * water, rel=0.03)
     assert longest[-12.5, 100] / longest[-12.5, 70] == pytest.approx(
         attenuation("water", 100) / attenuation("water", 70), rel=1e-4
     )
+
+
+def test_simulate_states_the_energy_that_it_took(raymend: Any, tmp_path: Path) -> None:
+    for unit, energy in (("HU", 70.0), ("1/mm", None)):
+        volume, out = cylinder_volume(tmp_path / "body.nii.gz", unit), tmp_path / "scan.h5"
+        options = () if unit == "HU" else ("--object-unit", "mm")
+        found = raymend("simulate", "--object", volume, "--preset", "hyperfed4", "--views", 1, *options, "-o", out)
+        assert found.code == 0, found.err
+        scan = read_scan(out)
+        assert scan.calibration.energy == energy
+        assert ("attenuation at 70 keV" in scan.provenance) is (unit == "HU")
 
 
 def test_simulate_refuses_a_volume_that_leaves_something_open(raymend: Any, tmp_path: Path) -> None:
