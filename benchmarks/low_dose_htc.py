@@ -32,7 +32,7 @@ from raymend.cli.reduce_dose import parse_fraction
 from raymend.reconstruction import METHODS, Settings, run
 from recon import CTWarning, Scan, VolumeGrid, fbp, noise_photons, read_scan, reduce_dose
 from recon.metrics import Protocol, Score, evaluate
-from recon.sinogram.crosstalk import noise_share
+from recon.sinogram.crosstalk import estimated_crosstalk, noise_share
 from recon.statistics import log_variance
 
 SCANS = ("ta", "tb", "tc", "td", "solid_disc")
@@ -63,16 +63,12 @@ class Noise:
     def of(cls, scan: Scan) -> "Noise":
         """Measure the noise between neighbouring views, where the object hardly changes.
 
-        The variance of second differences is six times that of a value, and the median keeps edges out of it. The
-        correlation of neighbours in a row gives the cross-talk c: 2c(1 - 2c) / ((1 - 2c)² + 2c²). Cross-talk leaves
-        `noise_share` of the variance that the photons would give alone.
+        The variance of second differences is six times that of a value, and the median keeps edges out of it.
+        Cross-talk leaves `noise_share` of the variance that the photons would give alone.
         """
         values = scan.values.double()
         ripple = (values[2:] - 2 * values[1:-1] + values[:-2]) / math.sqrt(6)
-        air = values[1:-1] < CLASSES[1]
-        both = air[..., 1:] & air[..., :-1]
-        beside = float((ripple[..., 1:] * ripple[..., :-1])[both].mean() / ripple[air].square().mean())
-        crosstalk = crosstalk_of(beside)
+        crosstalk = estimated_crosstalk(scan)
         kept = noise_share(crosstalk)
         photons = noise_photons(scan)
         assert photons is not None  # several hundred views
@@ -92,16 +88,6 @@ class Noise:
         yield f"noise of {self.photons:.3g} photons per pixel, cross-talk {self.crosstalk:.3f}"
         for p, measured, model in self.classes:
             yield f"  line integral {p:5.2f}: variance {measured:.3g}, the model's {model:.3g} ({measured / model:.2f})"
-
-
-def crosstalk_of(correlation: float) -> float:
-    """Return the cross-talk that correlates the noise of neighbours, 0 for none and 0.2 at the most."""
-    low, high = 0.0, 0.2
-    for _ in range(40):
-        middle = (low + high) / 2
-        much = 2 * middle * (1 - 2 * middle) / noise_share(middle) > correlation
-        low, high = (low, middle) if much else (middle, high)
-    return low
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -39,6 +39,7 @@ def low_dose(
     tune: str = "sure",
     passes: int = 1,
     conjugate: bool = False,
+    crosstalk: float | None = None,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
     **settings: Any,
@@ -53,8 +54,9 @@ def low_dose(
         tune: "sure" to choose the settings by the estimated error in the field of view of a few slices, or "none".
         passes: how often to restore, with variances from the last result; see `restore`.
         conjugate: join each ray with its reverse first; see `restore`.
+        crosstalk: share of its photons that a pixel loses to each neighbour, or None to estimate it; see `restore`.
         seed: what the probing noise of "sure" is drawn from.
-        progress: called with the number of candidates that are judged and of all, before each.
+        progress: called with the number of candidates that are judged and of all, before each; see `restore`.
         settings: of `fbp` and `fdk`.
 
     Raises:
@@ -62,8 +64,8 @@ def low_dose(
         GeometryError: a geometry without filtered backprojection.
     """
     restored = restore(
-        scan, method, strength=strength, tune=tune, passes=passes, conjugate=conjugate, seed=seed, progress=progress,
-        **(_judged(scan, grid, settings) if tune == "sure" else {}),
+        scan, method, strength=strength, tune=tune, passes=passes, conjugate=conjugate, crosstalk=crosstalk,
+        seed=seed, progress=progress, **(_judged(scan, grid, settings) if tune == "sure" else {}),
     )  # fmt: skip
     return LowDose(image=prepare(restored.scan, grid, **settings).image(restored.scan), restored=restored)
 

@@ -6,11 +6,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
+from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
 from recon import checks
 from recon.errors import ConfigError, CTWarning
+from recon.random import generator
 from recon.scan import Scan
+from recon.sinogram.crosstalk import checked_crosstalk, estimated_crosstalk
 from recon.sinogram.planes import periodic, planes, projections
 from recon.sinogram.refined import Refinement
 from recon.sinogram.restorers import SPAD, TV, Gibbs, PeronaMalik, Restorer
@@ -21,6 +25,9 @@ TUNINGS = ("sure", "none")
 _FEWEST = 10.0  # photons behind the darkest ray below which the noise is no longer what SURE takes it for
 _STEP = 3.0  # between strengths
 _FURTHER = 4  # strengths tried at most beyond the candidates'
+_BEST = 3  # candidates that are judged again
+_AGAIN = 2  # draws of noise that they are judged with
+_VIEWS = 2.0  # standard deviation of the Gaussian that looks for the darkest ray over views
 
 DEFAULTS: dict[str, Restorer] = {
     "gibbs": Gibbs(),
@@ -66,11 +73,14 @@ class Restored:
         scan: the scan with restored values; the weights, which described the measured ones, are gone.
         restorer: what restored it.
         scores: estimated mean squared error of the image for each candidate, the best first; empty without tuning.
+            Those of the three best are means over three draws of noise.
+        crosstalk: share of its photons that a pixel loses to each neighbour, which the noise was taken to have.
     """
 
     scan: Scan
     restorer: Restorer
     scores: tuple[tuple[Restorer, float], ...] = ()
+    crosstalk: float = 0.0
 
 
 def restore(
@@ -83,6 +93,7 @@ def restore(
     mask: Tensor | None = None,
     passes: int = 1,
     conjugate: bool = False,
+    crosstalk: float | None = None,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Restored:
@@ -103,14 +114,18 @@ def restore(
         passes: how often to restore, each time with the variances that the last result tells; 1 takes them from the
             noisy values alone.
         conjugate: join each ray with its reverse first, on a full turn of parallel rays or of a fan of one row.
+        crosstalk: for "sure", share of its photons that a pixel loses to each neighbour, which correlates the noise;
+            None to estimate it from the scan, 0 for independent noise.
         seed: what the probing noise of "sure" is drawn from.
-        progress: called with the number of candidates that are judged and of all, before each.
+        progress: called with the number of candidates that are judged and of all, before each; the three best are
+            judged twice.
 
     Returns:
         The restored scan, the restorer and the scores of the candidates.
 
     Raises:
-        ConfigError: a scan without a noise level, an unknown method, a strength not above 0, or no reconstruction.
+        ConfigError: a scan without a noise level, an unknown method, a strength not above 0, a share out of range, or
+            no reconstruction.
         GeometryError: reverse rays of a geometry that has none.
 
     Source:
@@ -122,21 +137,32 @@ def restore(
     refinement = Refinement.of(scan, passes=passes, conjugate=conjugate)
     scores: tuple[tuple[Restorer, float], ...] = ()
     restorer = choices[0]
+    share = 0.0 if crosstalk is None else checked_crosstalk(crosstalk)
     if tune == "sure":
         if reconstruct is None:
             raise ConfigError("reconstruct: expected a linear reconstruction for tune='sure', got None; or tune='none'")
-        least = float(mean_photons(scan).min())
+        share = estimated_crosstalk(scan) if crosstalk is None else share
+        least = darkest(scan)
         _warn_few(least)
-        risk = Risk.of(scan.values, spread, reconstruct, periodic=closed, mask=mask, seed=seed)
+
+        def judge(*seeds: int) -> Callable[[Restorer], float]:
+            risk: Callable[[Any], float] = Risk.of(
+                scan.values, spread, reconstruct, periodic=closed, mask=mask, crosstalk=share, seed=seeds
+            )
+            return lambda one: risk(refinement.around(one))
+
         further = _FURTHER if least >= _FEWEST else 0
-        judged: Callable[[Any], float] = risk
-        scores = ranked(lambda one: judged(refinement.around(one)), choices, further=further, progress=progress)
+        scores = ranked(judge(seed), choices, further=further, progress=progress)
+        if len(scores) > 1:
+            scores = confirmed(judge(*further_seeds(seed, _AGAIN)), scores, progress=progress)
         restorer = scores[0][0]
     restorer = replace(restorer, strength=restorer.strength * factor)
     values = projections(refinement(restorer, planes(scan.values), planes(spread), periodic=closed))
     told = f"restored by {restorer!r}" + (f", the best of {len(scores)} by SURE" if scores else "")
+    told += f", noise with a cross-talk of {share:.3f}" * (bool(scores) and share > 0)
     told += f", in {passes} passes" * (passes > 1) + ", rays joined with their reverse" * conjugate
-    return Restored(scan=scan.with_values(values, told).changed(weights=None), restorer=restorer, scores=scores)
+    done = scan.with_values(values, told).changed(weights=None)
+    return Restored(scan=done, restorer=restorer, scores=scores, crosstalk=share)
 
 
 def candidates(method: str | Restorer | Iterable[Restorer], tune: str = "sure") -> tuple[Restorer, ...]:
@@ -177,6 +203,50 @@ def ranked(
         if not waiting and further and not single:
             waiting, further = _beyond(scores), further - 1
     return tuple(sorted(scores.items(), key=lambda item: item[1]))
+
+
+def confirmed(
+    risk: Callable[[Restorer], float],
+    scores: tuple[tuple[Restorer, float], ...],
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[tuple[Restorer, float], ...]:
+    """Judge the three best again, whose differences are small beside what one draw of noise makes, and rank by means.
+
+    Args:
+        risk: the estimated error of what a restorer gives, the mean over two more draws of noise.
+        scores: candidates and their estimated errors by one draw, the best first.
+        progress: called with the number of estimates made and of all, before each.
+
+    Returns:
+        The three best by the mean over the three draws, then the others as they were.
+    """
+    means = []
+    for number, (restorer, score) in enumerate(scores[:_BEST]):
+        if progress is not None:
+            progress(len(scores) + number, len(scores) + len(scores[:_BEST]))
+        means.append((restorer, (score + _AGAIN * risk(restorer)) / (1 + _AGAIN)))
+    return (*sorted(means, key=lambda item: item[1]), *scores[_BEST:])
+
+
+def further_seeds(seed: int, count: int) -> tuple[int, ...]:
+    """Return other seeds, that follow from one and do not meet those of its neighbours."""
+    rng = generator(seed)
+    return tuple(int(one) for one in torch.randint(2**62, (count,), generator=rng))
+
+
+def darkest(scan: Scan) -> float:
+    """Estimate the mean photons behind the darkest ray that was measured.
+
+    The least of many noisy estimates is too low: 5 where the truth is 10. They are smoothed over views first, which
+    leaves 9; where only a few rays are so dark, it is their mean with those around, up to twice the least.
+
+    Raises:
+        ConfigError: neither weights nor photons.
+    """
+    mode = "wrap" if periodic(scan.geometry) else "nearest"
+    photons = torch.from_numpy(gaussian_filter1d(mean_photons(scan).cpu().numpy(), _VIEWS, axis=0, mode=mode))
+    return float(photons.min() if scan.weights is None else photons[scan.weights.cpu() > 0].min())
 
 
 def _beyond(scores: dict[Restorer, float]) -> list[Restorer]:

@@ -1,5 +1,7 @@
 """Stein's unbiased risk estimate for restored projections: how wrong the image made from them is."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -7,6 +9,7 @@ import torch
 from torch import Tensor
 
 from recon import risk
+from recon.sinogram.crosstalk import checked_crosstalk, noise_share, spread
 from recon.sinogram.planes import planes, projections
 from recon.sinogram.restorers import Gibbs, Restorer
 
@@ -38,7 +41,8 @@ class Risk:
         *,
         periodic: bool,
         mask: Tensor | None = None,
-        seed: int = 0,
+        crosstalk: float = 0.0,
+        seed: int | Sequence[int] = 0,
     ) -> Self:
         """Draw the noise from a seed and reconstruct what all restorers are compared with.
 
@@ -48,18 +52,34 @@ class Risk:
             reconstruct: a linear reconstruction of projections (view, row, column).
             periodic: the views close the circle.
             mask: True for voxels that count, or None for all.
-            seed: what the noise is drawn from.
+            crosstalk: share of its photons that a pixel loses to each neighbour, which correlates the noise.
+            seed: what the noise is drawn from; several for an average over as many draws.
+
+        Raises:
+            ConfigError: a share out of range, no seed, or a mask that does not fit.
         """
-        y, spread = planes(values), planes(variance)
-        measured = spread.isfinite()
+        y, uncertain = planes(values), planes(variance)
+        measured = uncertain.isfinite()
         if not bool(measured.all()):  # what was not measured has no noise: all candidates start from the same filling
-            y = torch.where(measured, y, Gibbs()(y, spread, periodic=periodic))
-        image = risk.Risk.of(projections(y), projections(spread), reconstruct, mask=mask, seed=seed)
-        return cls(image=image, variance=spread, periodic=periodic, reconstruct=reconstruct)
+            y = torch.where(measured, y, Gibbs()(y, uncertain, periodic=periodic))
+        kept = math.sqrt(noise_share(checked_crosstalk(crosstalk), values.shape[1]))
+
+        def colour(white: Tensor) -> Tensor:
+            return spread(white, crosstalk) / kept
+
+        image = risk.Risk.of(
+            projections(y),
+            projections(uncertain),
+            reconstruct,
+            mask=mask,
+            seed=seed,
+            colour=colour if crosstalk else None,
+        )
+        return cls(image=image, variance=uncertain, periodic=periodic, reconstruct=reconstruct)
 
     @property
     def noise_image(self) -> Tensor:
-        """The reconstruction of a draw of the noise, the voxels that count."""
+        """The reconstructions of draws of the noise, the voxels that count (draw, voxel)."""
         return self.image.noise_image
 
     def __call__(self, restorer: Restorer) -> float:

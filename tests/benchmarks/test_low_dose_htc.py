@@ -7,7 +7,6 @@ import pytest
 
 from phantoms import Dose, disc, simulate
 from recon import Detector, ParallelBeam
-from recon.sinogram.crosstalk import noise_share
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "low_dose_htc.py"
 
@@ -21,11 +20,6 @@ def htc() -> ModuleType:
     sys.modules["benchmark_low_dose_htc"] = module  # its dataclasses look themselves up
     spec.loader.exec_module(module)
     return module
-
-
-@pytest.mark.parametrize("share", [0.0, 0.03, 0.1])
-def test_cross_talk_is_found_from_the_correlation_of_neighbours(htc: ModuleType, share: float) -> None:
-    assert htc.crosstalk_of(2 * share * (1 - 2 * share) / noise_share(share)) == pytest.approx(share, abs=1e-6)
 
 
 def test_noise_tells_the_beam_and_the_detector(htc: ModuleType) -> None:

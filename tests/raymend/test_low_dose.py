@@ -1,6 +1,7 @@
 """Low-dose reconstruction that chooses its own settings, judged against what was simulated."""
 
 import warnings
+from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
@@ -13,9 +14,10 @@ from raymend.low_dose import few_slices, inside, low_dose
 from recon import ConeBeam, Detector, ParallelBeam, Scan, VolumeGrid, fbp, fdk, preset
 from recon.analytic.fbp import prepare
 from recon.errors import ConfigError, CTWarning, NumericalError
-from recon.sinogram import SPAD, Gibbs, variance
+from recon.sinogram import SPAD, Gibbs, Restorer, variance
+from recon.sinogram.crosstalk import estimated_crosstalk
 from recon.sinogram.planes import planes, projections
-from recon.sinogram.restore import CANDIDATES, ranked, restore
+from recon.sinogram.restore import CANDIDATES, Restored, confirmed, darkest, further_seeds, ranked, restore
 from recon.sinogram.sure import Risk
 
 SMALL = replace(
@@ -28,12 +30,25 @@ CASES = {"shepp-logan": (HEAD, 1e5), "dark": (HEAD, 1e4), "head": (head(seed=3),
 FEW = CANDIDATES["gibbs"][:5] + CANDIDATES["tv"][4:8] + CANDIDATES["spad"][1::2]
 
 
-def pair(phantom: Phantom, photons: float) -> tuple[Scan, Scan]:
+def pair(phantom: Phantom, photons: float, crosstalk: float = 0.0) -> tuple[Scan, Scan]:
     """Return a noisy scan and the same without noise."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "values: .* less than one photon")
-        noisy = simulate(phantom, SMALL, dose=Dose(photons=photons, electronic=11.0), seed=1)
+        noisy = simulate(phantom, SMALL, dose=Dose(photons=photons, electronic=11.0, crosstalk=crosstalk), seed=1)
     return noisy, simulate(phantom, SMALL)
+
+
+def oracle(scan: Scan, clean: Scan, grid: VolumeGrid, restorers: Iterable[Restorer]) -> dict[Restorer, float]:
+    """Return the true error of the image by each restorer, within the field of view."""
+    recipe, spread, mask = prepare(scan, grid), variance(scan), inside(scan, grid)
+    assert mask is not None
+
+    def error(restorer: Restorer) -> float:
+        restored = projections(restorer(planes(scan.values), planes(spread), periodic=True))
+        image = recipe.image(scan.changed(values=restored - clean.values, weights=None))
+        return float(image[mask].square().mean().sqrt())
+
+    return {one: error(one) for one in restorers}
 
 
 @pytest.mark.parametrize(("phantom", "photons"), CASES.values(), ids=CASES)
@@ -108,6 +123,60 @@ def test_the_best_of_the_strongest_is_asked_for_more() -> None:
     assert len(ranked(risk, [Gibbs(strength=1.0), Gibbs(strength=10.0)], further=0)) == 2  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("photons", [1e4, 1e5, 1e6])
+@pytest.mark.parametrize("case", ["shepp-logan", "head", "thorax"])
+def test_cross_talk_is_estimated_from_the_noise(case: str, photons: float) -> None:
+    """Of 20 000 values; measured 0 without, 0.066 to 0.087 of 0.08: electrons take 0.01 of it at 1e4 photons."""
+    for share in (0.0, 0.08):
+        scan, _ = pair(CASES[case][0], photons, share)
+        assert estimated_crosstalk(scan) == pytest.approx(share, abs=0.015 if share else 0.0)
+
+
+def test_sure_that_knows_of_cross_talk_ranks_better() -> None:
+    """Total variation at a cross-talk of 0.1: rank correlation 0.986 with, 0.92 to 0.95 by independent noise."""
+    scan, clean = pair(HEAD, 2e5, 0.1)
+    errors = oracle(scan, clean, GRID, CANDIDATES["tv"])
+
+    def rank(share: float | None) -> tuple[Restored, float]:
+        restored = low_dose(scan, GRID, method=CANDIDATES["tv"], crosstalk=share).restored
+        scores = dict(restored.scores)
+        return restored, float(spearmanr([scores[one] for one in errors], list(errors.values())).statistic)
+
+    (coloured, better), (white, worse) = rank(None), rank(0.0)
+    assert better > max(0.97, worse)
+    assert errors[coloured.restorer] < 1.01 * min(errors.values())
+    assert coloured.crosstalk == pytest.approx(0.1, abs=0.015)
+    assert white.crosstalk == 0
+    assert f"noise with a cross-talk of {coloured.crosstalk:.3f}" in coloured.scan.provenance[-1]
+    assert "cross-talk" not in white.scan.provenance[-1]
+
+
+def test_the_three_best_are_judged_again() -> None:
+    asked: list[float] = []
+    again = {3.0: 5.0, 2.0: 3.0, 1.0: 1.0, 9.0: 0.0}
+
+    def risk(restorer: Restorer) -> float:
+        asked.append(restorer.strength)
+        return again[restorer.strength]
+
+    first = tuple(
+        (Gibbs(strength=strength), score) for strength, score in ((3.0, 2.0), (2.0, 3.0), (1.0, 4.0), (9.0, 5.0))
+    )
+    scores = confirmed(risk, first)
+    assert asked == [3.0, 2.0, 1.0]
+    assert [(one.strength, score) for one, score in scores] == [(1.0, 2.0), (2.0, 3.0), (3.0, 4.0), (9.0, 5.0)]
+    assert len({7, *further_seeds(7, 2), *further_seeds(8, 2)}) == 5
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_choice_is_near_the_best(seed: int) -> None:
+    grid = replace(GRID, shape=(1, 128, 128), spacing=(1.0, 3.125, 3.125))
+    scan, clean = pair(*CASES["shepp-logan"])
+    result = low_dose(scan, grid, seed=seed).restored
+    errors = oracle(scan, clean, grid, [one for one, _ in result.scores])
+    assert errors[result.restorer] < 1.03 * min(errors.values())
+
+
 def test_parallel_and_cone_scans() -> None:
     panel = Detector(shape=(4, 48), pitch=(6.0, 6.0))
     cone = ConeBeam.circular(60, detector=panel, source_to_axis=570, source_to_detector=1040)
@@ -148,6 +217,19 @@ def test_ten_photons_are_too_few_for_sure() -> None:
     scan, _ = pair(HEAD, 2e3)
     with pytest.warns(CTWarning, match="photons behind the darkest ray, expected at least 10"):
         low_dose(scan, GRID, method=CANDIDATES["spad"][:1])
+
+
+@pytest.mark.parametrize("case", ["shepp-logan", "head"])
+def test_the_darkest_ray_is_known_within_30_percent(case: str) -> None:
+    """Ten photons behind it; measured 8.8 and 12.3, where the least of the estimates is 5.4 and 8.3."""
+    phantom = CASES[case][0]
+    photons = 10.0 * float(simulate(phantom, SMALL).values.max().exp())
+    scan, _ = pair(phantom, photons)
+    assert darkest(scan) == pytest.approx(10.0, rel=0.3)
+    assert scan.weights is not None
+    weights, values = scan.weights.clone(), scan.values.clone()
+    weights[:, :, 50], values[:, :, 50] = 0.0, 20.0  # a dead column is no dark ray
+    assert darkest(scan.changed(weights=weights, values=values)) > 3.0
 
 
 def test_rays_without_a_photon_or_a_weight_leave_a_finite_image() -> None:
