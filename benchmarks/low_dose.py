@@ -45,7 +45,7 @@ from recon.sinogram.variance import variance
 
 FAMILIES = ("gibbs", "tv", "spad")
 DOSES = {"shepp-logan": (2e4, 5e4, 1e5, 2e5), "thorax": (5e4, 2e5), "real": (5e4, 2e5)}
-SEEDS = {"shepp-logan": 5, "thorax": 2, "real": 2}
+SEEDS = {"shepp-logan": 5, "thorax": 2, "real": 1}
 JUDGED = {"shepp-logan": 2, "thorax": 1, "real": 1}  # seeds on which all candidates are compared with the truth
 REFINED: dict[str, dict[str, Any]] = {"refreshed": {"passes": 2}, "conjugate": {"conjugate": True}}
 IMAGED = {"shepp-logan": 1, "thorax": 1, "real": 1}  # seeds on which the image domain, which takes longer, is tried

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from recon import checks
 from recon.errors import ConfigError, CTWarning
-from recon.random import generator
 from recon.scan import Scan
 from recon.sinogram.crosstalk import checked_crosstalk, estimated_crosstalk
 from recon.sinogram.planes import periodic, planes, projections
@@ -25,8 +24,6 @@ TUNINGS = ("sure", "none")
 _FEWEST = 10.0  # photons behind the darkest ray below which the noise is no longer what SURE takes it for
 _STEP = 3.0  # between strengths
 _FURTHER = 4  # strengths tried at most beyond the candidates'
-_BEST = 3  # candidates that are judged again
-_AGAIN = 2  # draws of noise that they are judged with
 _VIEWS = 2.0  # standard deviation of the Gaussian that looks for the darkest ray over views
 
 DEFAULTS: dict[str, Restorer] = {
@@ -73,7 +70,6 @@ class Restored:
         scan: the scan with restored values; the weights, which described the measured ones, are gone.
         restorer: what restored it.
         scores: estimated mean squared error of the image for each candidate, the best first; empty without tuning.
-            Those of the three best are means over three draws of noise.
         crosstalk: share of its photons that a pixel loses to each neighbour, which the noise was taken to have.
     """
 
@@ -117,8 +113,7 @@ def restore(
         crosstalk: for "sure", share of its photons that a pixel loses to each neighbour, which correlates the noise;
             None to estimate it from the scan, 0 for independent noise.
         seed: what the probing noise of "sure" is drawn from.
-        progress: called with the number of candidates that are judged and of all, before each; the three best are
-            judged twice.
+        progress: called with the number of candidates that are judged and of all, before each.
 
     Returns:
         The restored scan, the restorer and the scores of the candidates.
@@ -144,17 +139,11 @@ def restore(
         share = estimated_crosstalk(scan) if crosstalk is None else share
         least = darkest(scan)
         _warn_few(least)
-
-        def judge(*seeds: int) -> Callable[[Restorer], float]:
-            risk: Callable[[Any], float] = Risk.of(
-                scan.values, spread, reconstruct, periodic=closed, mask=mask, crosstalk=share, seed=seeds
-            )
-            return lambda one: risk(refinement.around(one))
-
+        risk: Callable[[Any], float] = Risk.of(
+            scan.values, spread, reconstruct, periodic=closed, mask=mask, crosstalk=share, seed=seed
+        )
         further = _FURTHER if least >= _FEWEST else 0
-        scores = ranked(judge(seed), choices, further=further, progress=progress)
-        if len(scores) > 1:
-            scores = confirmed(judge(*further_seeds(seed, _AGAIN)), scores, progress=progress)
+        scores = ranked(lambda one: risk(refinement.around(one)), choices, further=further, progress=progress)
         restorer = scores[0][0]
     restorer = replace(restorer, strength=restorer.strength * factor)
     values = projections(refinement(restorer, planes(scan.values), planes(spread), periodic=closed))
@@ -203,36 +192,6 @@ def ranked(
         if not waiting and further and not single:
             waiting, further = _beyond(scores), further - 1
     return tuple(sorted(scores.items(), key=lambda item: item[1]))
-
-
-def confirmed(
-    risk: Callable[[Restorer], float],
-    scores: tuple[tuple[Restorer, float], ...],
-    *,
-    progress: Callable[[int, int], None] | None = None,
-) -> tuple[tuple[Restorer, float], ...]:
-    """Judge the three best again, whose differences are small beside what one draw of noise makes, and rank by means.
-
-    Args:
-        risk: the estimated error of what a restorer gives, the mean over two more draws of noise.
-        scores: candidates and their estimated errors by one draw, the best first.
-        progress: called with the number of estimates made and of all, before each.
-
-    Returns:
-        The three best by the mean over the three draws, then the others as they were.
-    """
-    means = []
-    for number, (restorer, score) in enumerate(scores[:_BEST]):
-        if progress is not None:
-            progress(len(scores) + number, len(scores) + len(scores[:_BEST]))
-        means.append((restorer, (score + _AGAIN * risk(restorer)) / (1 + _AGAIN)))
-    return (*sorted(means, key=lambda item: item[1]), *scores[_BEST:])
-
-
-def further_seeds(seed: int, count: int) -> tuple[int, ...]:
-    """Return other seeds, that follow from one and do not meet those of its neighbours."""
-    rng = generator(seed)
-    return tuple(int(one) for one in torch.randint(2**62, (count,), generator=rng))
 
 
 def darkest(scan: Scan) -> float:

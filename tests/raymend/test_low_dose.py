@@ -17,7 +17,7 @@ from recon.errors import ConfigError, CTWarning, NumericalError
 from recon.sinogram import SPAD, Gibbs, Restorer, variance
 from recon.sinogram.crosstalk import estimated_crosstalk
 from recon.sinogram.planes import planes, projections
-from recon.sinogram.restore import CANDIDATES, Restored, confirmed, darkest, further_seeds, ranked, restore
+from recon.sinogram.restore import CANDIDATES, Restored, darkest, ranked, restore
 from recon.sinogram.sure import Risk
 
 SMALL = replace(
@@ -149,23 +149,6 @@ def test_sure_that_knows_of_cross_talk_ranks_better() -> None:
     assert white.crosstalk == 0
     assert f"noise with a cross-talk of {coloured.crosstalk:.3f}" in coloured.scan.provenance[-1]
     assert "cross-talk" not in white.scan.provenance[-1]
-
-
-def test_the_three_best_are_judged_again() -> None:
-    asked: list[float] = []
-    again = {3.0: 5.0, 2.0: 3.0, 1.0: 1.0, 9.0: 0.0}
-
-    def risk(restorer: Restorer) -> float:
-        asked.append(restorer.strength)
-        return again[restorer.strength]
-
-    first = tuple(
-        (Gibbs(strength=strength), score) for strength, score in ((3.0, 2.0), (2.0, 3.0), (1.0, 4.0), (9.0, 5.0))
-    )
-    scores = confirmed(risk, first)
-    assert asked == [3.0, 2.0, 1.0]
-    assert [(one.strength, score) for one, score in scores] == [(1.0, 2.0), (2.0, 3.0), (3.0, 4.0), (9.0, 5.0)]
-    assert len({7, *further_seeds(7, 2), *further_seeds(8, 2)}) == 5
 
 
 @pytest.mark.parametrize("seed", [0, 1])
