@@ -97,7 +97,7 @@ def _gains(found: dict[Scan, Row]) -> Iterator[str]:
         part = {key: row for key, row in found.items() if row["kind"] == kind and "scores" in row}
         for photons in unique(key[1] for key in part):
             for against in REFERENCES:
-                for ours in ("spad tuned", "spad sure", "auto sure"):
+                for ours in ("spad tuned", "spad sure"):
                     for base in BASELINES:
                         other = base if base == "fbp" else f"{base} {'tuned' if ours == 'spad tuned' else 'sure'}"
                         cells = [_gain(part, photons, ours, other, against, metric) for metric in METRICS]

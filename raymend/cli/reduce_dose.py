@@ -62,7 +62,7 @@ def reduce_dose(
         common.print_json(content)
         return
     print(f"{output}: {100 * fraction:g} % of the dose, {low.calibration.photons:g} photons per pixel")
-    print(f"next: raymend reconstruct {output} -o image.nii.gz")
+    print(f"next: raymend reconstruct {output} -o image.nii.gz --method pwls-spad")
 
 
 def parse_fraction(text: str) -> float:

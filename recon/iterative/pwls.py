@@ -13,7 +13,7 @@ from recon.errors import ConfigError
 from recon.grid import VolumeGrid
 from recon.iterative.fingerprint import fingerprint
 from recon.iterative.oversampling import averaged, finer, spread, usual
-from recon.iterative.priors import Huber, Prior, TotalVariation
+from recon.iterative.priors import Huber, NonLocal, Prior, TotalVariation
 from recon.iterative.solve import Callback, Progress, Solution, solve
 from recon.iterative.solvers import OSMomentum, PrimalDual, Solver
 from recon.iterative.strength import PRIORS, prior_from_noise
@@ -74,7 +74,10 @@ class Problem:
     def first(self, values: Tensor) -> Tensor | None:
         """Return the image to start from."""
         made = self.start(values) if callable(self.start) and not isinstance(self.start, Tensor) else self.start
-        return made if made is None else spread(made, self.oversampling)
+        if made is None or self.oversampling == 1:
+            return made
+        checks.shaped("start", checks.all_finite("start", checks.floating("start", made)), self.grid.shape, "z, y, x")
+        return spread(made, self.oversampling)
 
     @cached_property
     def fine(self) -> VolumeGrid:
@@ -91,9 +94,15 @@ class Problem:
         if isinstance(self.prior, TotalVariation):
             return [data, self.prior.stronger(factor, box).on(self.fine)]
         if isinstance(self.prior, Prior):
-            return [data, self.prior.stronger(factor).on(self.fine), box]
+            return [data, self._refined(self.prior).stronger(factor).on(self.fine), box]
         guide = start if self.prior == "nonlocal" else None
         return [data, prior_from_noise(self.prior, data, self.fine, guide=guide).stronger(factor), box]
+
+    def _refined(self, prior: Prior) -> Prior:
+        """Return a prior whose guide, if it has one on the grid, fits the grid that is worked on."""
+        if isinstance(prior, NonLocal) and prior.guide.shape == self.grid.shape:
+            return replace(prior, guide=spread(prior.guide, self.oversampling))
+        return prior
 
     def solver(self, subsets: int | None) -> Solver[Any]:
         """Return what minimises it: subsets with momentum, or the primal-dual way for exact total variation."""
@@ -179,8 +188,13 @@ def pwls(
     if tune == "sure":
         earlier = None if resume is None else _factor_of(resume, terms)
         factor = earlier or _tuned(problem, weights, own, solver, iterations, reconstruct, mask, seed, told)
-    found = solve(solver, terms(factor), iterations=iterations, start=None if resume is not None else first, **run)
-    found = replace(found, image=averaged(found.state.image, problem.oversampling))
+
+    def on_grid(solution: Solution) -> Solution:
+        return replace(solution, image=averaged(solution.state.image, problem.oversampling))
+
+    callbacks = [lambda solution, call=call: call(on_grid(solution)) for call in run.get("callbacks", ())]
+    asked: Any = {**run, "callbacks": callbacks, "start": None if resume else first}
+    found = on_grid(solve(solver, terms(factor), iterations=iterations, **asked))
     if tune == "noise" or found.detail:
         return found
     return replace(found, detail=f"{factor:g} times the strength, the best of {len(FACTORS)} by SURE")

@@ -74,8 +74,9 @@ def test_gains_are_told_with_their_sign_and_what_is_left(script: Load) -> None:
     rows = {}
     for name, base in (("thorax 7", 10.0), ("thorax 8", 20.0)):
         rows[f"{name} | 50000 | 0 | tv sure"] = row(base, 0.8)
+        rows[f"{name} | 50000 | 0 | spad sure"] = row(0.9 * base, 0.9)
         rows[f"{name} | 50000 | 0 | auto sure"] = row(0.9 * base, 0.9)
         rows[f"{name} | 50000 | 0 | image tv"] = row(0.45 * base, 0.9)
     text = "\n".join(script("low_dose_table").lines(rows))
     assert "| thorax | 50000 | image tv | auto sure | 50.0 [50.0, 50.0] | 50.0 [50.0, 50.0] |" in text
-    assert "| auto sure | tv sure | 10.0 [10.0, 10.0] | 12.5 [12.5, 12.5] (50 % of the rest) |" in text
+    assert "| spad sure | tv sure | 10.0 [10.0, 10.0] | 12.5 [12.5, 12.5] (50 % of the rest) |" in text

@@ -27,8 +27,8 @@ from recon import (
     rmse,
     to_hu,
 )
-from recon.errors import ConfigError, CTWarning, NumericalError
-from recon.iterative import LeastSquares, OSMomentum, PrimalDual, RoundedTV, TotalVariation, balanced_huber
+from recon.errors import ConfigError, CTWarning, NumericalError, ShapeError
+from recon.iterative import LeastSquares, NonLocal, OSMomentum, PrimalDual, RoundedTV, TotalVariation, balanced_huber
 from recon.iterative.pwls import FACTORS, Problem, estimator, known_weights
 from recon.iterative.strength import PRIORS, Noise, prior_from_noise, without_weights
 from recon.operators import Projector
@@ -259,3 +259,14 @@ def test_sharp_edges_leave_no_ripples_on_finer_pixels() -> None:
 
     assert error(2) < 0.5 * error(1)
     assert error(None) == error(2)
+
+
+def test_what_the_user_gives_and_gets_is_on_the_grid(scan: Scan) -> None:
+    """Slices of coarse pixels are worked on with pixels half as wide, which nobody needs to know."""
+    seen: list[torch.Size] = []
+    start = fbp(scan, GRID, window="hann")
+    guided = NonLocal(guide=start, scale=1e-3, search=6.0, strength=1e5)
+    pwls(scan, GRID, prior=guided, iterations=1, callbacks=[lambda solution: seen.append(solution.image.shape)])
+    assert seen == [GRID.shape]
+    with pytest.raises(ShapeError, match=r"start: expected .*\(1, 48, 48\).* got \(1, 10, 48\)"):
+        pwls(scan, GRID, start=start[:, :10], iterations=1)
