@@ -17,6 +17,7 @@ from recon.analytic.weights import redundancy
 from recon.errors import GeometryError, NumericalError
 from recon.field_of_view import grid_of
 from recon.iterative import LeastSquares, Solution, balanced_huber, os_sart, pwls
+from recon.iterative.oversampling import usual
 from recon.operators import Projector
 from recon.sinogram.restore import CANDIDATES
 
@@ -223,7 +224,8 @@ def _careful(
         ("careful method", "penalised weighted least squares, Huber prior, non-negative"),
         (
             "solver",
-            f"ordered subsets with momentum: {ITERATIONS} iterations of {subsets} subsets, from {start_name(scan)}",
+            f"ordered subsets with momentum: {ITERATIONS} iterations of {subsets} subsets, from {start_name(scan)}"
+            + (", on pixels half as wide" if usual(grid, scan.geometry) == 2 else ""),
         ),
         ("prior", f"strength {prior.strength:.3g} ({BALANCE:g} times the data's curvature), corner {corner:.2g} 1/mm²"),
         ("weights", _weights_name(scan)),
@@ -240,7 +242,7 @@ def start_name(scan: Scan) -> str:
 
 def _affordable(scan: Scan, grid: VolumeGrid) -> tuple[Scan, int]:
     """Return the scan with weights and with so many views that the demonstration ends soon, and the step between."""
-    work = scan.values.numel() * max(grid.shape) * 2 * ITERATIONS
+    work = scan.values.numel() * max(grid.shape) * usual(grid, scan.geometry) * 2 * ITERATIONS
     skip = max(1, min(len(scan) // 40, round(work / _BUDGET)))
     used = scan[::skip] if skip > 1 else scan
     return (used if used.weights is not None else replace(used, weights=_assumed_weights(used))), skip

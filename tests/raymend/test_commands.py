@@ -135,10 +135,11 @@ def test_simulate_scans_a_volume_of_a_file(raymend: Any, tmp_path: Path) -> None
 
 
 def test_simulate_states_the_energy_that_it_took(raymend: Any, tmp_path: Path) -> None:
-    for unit, energy in (("HU", 70.0), ("1/mm", None)):
-        volume, out = cylinder_volume(tmp_path / "body.nii.gz", unit), tmp_path / "scan.h5"
-        options = () if unit == "HU" else ("--object-unit", "mm")
-        found = raymend("simulate", "--object", volume, "--preset", "hyperfed4", "--views", 1, *options, "-o", out)
+    volume, out = tmp_path / "body.nii.gz", tmp_path / "scan.h5"
+    grid = recon.VolumeGrid(shape=(1, 8, 8), spacing=10.0)
+    for unit, level, energy in (("HU", 0.0, 70.0), ("1/mm", 0.02, None)):
+        write_volume(volume, torch.full(grid.shape, level), grid, unit=unit)
+        found = raymend("simulate", "--object", volume, "--preset", "hyperfed4", "--views", 1, "-o", out)
         assert found.code == 0, found.err
         scan = read_scan(out)
         assert scan.calibration.energy == energy
