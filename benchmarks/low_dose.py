@@ -24,6 +24,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import fields
+from datetime import UTC, datetime
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -76,7 +77,13 @@ class Bench:
         if key not in self.rows:
             begun = time.perf_counter()
             found = self._measured(case, photons, seed, method)
-            about = {"kind": case.kind, "quanta": case.quanta(photons), "seconds": time.perf_counter() - begun}
+            day = f"{datetime.now(UTC):%Y-%m-%d}"
+            about = {
+                "date": day,
+                "kind": case.kind,
+                "quanta": case.quanta(photons),
+                "seconds": time.perf_counter() - begun,
+            }
             self._keep(key, found | about)
         return self.rows[key]
 

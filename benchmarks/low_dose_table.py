@@ -41,6 +41,8 @@ def lines(rows: dict[str, Row]) -> Iterator[str]:
     """Yield the section."""
     found = parsed(rows)
     yield TEXT
+    days = sorted({row["date"] for row in found.values()})
+    yield f"Measured {' to '.join(unique((days[0], days[-1])))}.\n"
     yield "## Gains of sub-pixel diffusion\n"
     yield from _gains(found)
     yield "\n## Beyond: pixels instead of sub-pixels, refinements, and the image domain\n"

@@ -69,7 +69,13 @@ def test_rows_are_scored_kept_and_told(script: Load, bench: Any) -> None:
 def test_gains_are_told_with_their_sign_and_what_is_left(script: Load) -> None:
     def row(error: float, likeness: float) -> dict[str, Any]:
         scores = {"rmse": error, "ssim": likeness, "fsim": likeness}
-        return {"kind": "thorax", "quanta": 50.0, "scores": {"clean": scores, "phantom": scores}, "settings": ""}
+        return {
+            "date": "2026-01-02",
+            "kind": "thorax",
+            "quanta": 50.0,
+            "scores": {"clean": scores, "phantom": scores},
+            "settings": "",
+        }
 
     rows = {}
     for name, base in (("thorax 7", 10.0), ("thorax 8", 20.0)):
@@ -78,5 +84,6 @@ def test_gains_are_told_with_their_sign_and_what_is_left(script: Load) -> None:
         rows[f"{name} | 50000 | 0 | auto sure"] = row(0.9 * base, 0.9)
         rows[f"{name} | 50000 | 0 | image tv"] = row(0.45 * base, 0.9)
     text = "\n".join(script("low_dose_table").lines(rows))
+    assert "Measured 2026-01-02." in text
     assert "| thorax | 50000 | image tv | auto sure | 50.0 [50.0, 50.0] | 50.0 [50.0, 50.0] |" in text
     assert "| spad sure | tv sure | 10.0 [10.0, 10.0] | 12.5 [12.5, 12.5] (50 % of the rest) |" in text
