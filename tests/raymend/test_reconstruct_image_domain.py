@@ -22,7 +22,6 @@ FAN = ConeBeam.circular(
 )
 BODY = disc(70.0)
 GRID = VolumeGrid(shape=(1, 64, 64), spacing=(1.0, 3.2, 3.2))
-SMALL = VolumeGrid(shape=(1, 32, 32), spacing=(1.0, 6.4, 6.4))
 SIZE = ("--shape", "1,64,64", "--spacing", "1,3.2,3.2", "--iterations", 4)
 
 
@@ -72,8 +71,7 @@ def test_strength_and_settings(raymend: Any, noisy_file: Path, tmp_path: Path) -
 def test_an_interrupted_run_goes_on_from_its_state(
     raymend: Any, noisy_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    size = ("--shape", "1,32,32", "--spacing", "1,6.4,6.4", "--iterations", 4)
-    call = ("reconstruct", noisy_file, "-o", tmp_path / "a.npy", "--method", "pwls-image-tv", *size, "--tune", "sure")
+    call = ("reconstruct", noisy_file, "-o", tmp_path / "a.npy", "--method", "pwls-image-tv", *SIZE, "--tune", "sure")
     assert raymend(*call).code == 0
     whole = np.load(tmp_path / "a.npy")
     monkeypatch.setattr("raymend.cli.job._KEEP_EVERY", 0.0)
@@ -102,9 +100,9 @@ def test_sure_tells_what_it_chose(raymend: Any, noisy_file: Path, tmp_path: Path
 
 def test_a_state_goes_on_to_the_same_bits(scan: Scan) -> None:
     for settings in ({"tune": "sure", "prior": "tv"}, {"prior": "nonlocal"}):
-        whole = image_domain(scan, SMALL, iterations=4, **settings)
-        part = image_domain(scan, SMALL, iterations=2, **settings)
-        again = image_domain(scan, SMALL, iterations=4, resume=part, **settings)
+        whole = image_domain(scan, GRID, iterations=4, **settings)
+        part = image_domain(scan, GRID, iterations=2, **settings)
+        again = image_domain(scan, GRID, iterations=4, resume=part, **settings)
         assert torch.equal(again.image, whole.image)
 
 
