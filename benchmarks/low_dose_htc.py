@@ -9,7 +9,7 @@ itself, which is printed beside what the model says, and so is the cross-talk, f
 
 The reference has noise of its own, of which a reduced scan keeps a share: an image without any noise would not score
 0. The row "full dose, hann" says how far a mere smoothing of the reference is from it. Scores: window -0.005 to 0.045
-1/mm, 512 × 512 pixels of 0.148 mm, all of the image.
+1/mm, 512 × 512 pixels of 0.148 mm, those in the field of view: beyond it FBP has a bright shell of its own.
 """
 
 import argparse
@@ -29,6 +29,7 @@ import torch
 from torch import Tensor
 
 from raymend.cli.reduce_dose import parse_fraction
+from raymend.low_dose import inside
 from raymend.reconstruction import METHODS, Settings, run
 from recon import CTWarning, Scan, VolumeGrid, fbp, noise_photons, read_scan, reduce_dose
 from recon.metrics import Protocol, Score, evaluate
@@ -131,7 +132,9 @@ def compared(scan: Scan, noise: Noise, fraction: float, grid: VolumeGrid, method
         begun = time.perf_counter()
         images[method], _ = run(low, grid, Settings(method=name, window=window or "ram-lak"))
         seconds[method] = time.perf_counter() - begun
-    scores = {name: evaluate(image, full, PROTOCOL, metrics=("rmse", "ssim", "fsim")) for name, image in images.items()}
+    seen = inside(scan, grid)
+    protocol = PROTOCOL if seen is None else replace(PROTOCOL, mask=seen.expand_as(full), region="field of view")
+    scores = {name: evaluate(image, full, protocol, metrics=("rmse", "ssim", "fsim")) for name, image in images.items()}
     return Case(title=title, full=full, images=images, scores=scores, seconds=seconds)
 
 
@@ -198,7 +201,7 @@ def main() -> int:
         print(f"{data()}: the scans are not part of the repository; set RAYMEND_TEST_DATA", file=sys.stderr)
         return 3
     cases: list[Case] = []
-    print(PROTOCOL)
+    print(f"{PROTOCOL}, field of view")
     for name in told.scans.split(","):
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore", CTWarning)  # of the view that is repeated
