@@ -19,7 +19,7 @@ def draw(bench: Any, path: Path) -> None:
     shown = [(bench.cases[name], *rest) for name, *rest in SHOWN if name in bench.cases]
     found = [bench.images(case, photons, 0) for case, photons, *_ in shown]
     columns = max(len(images) for images in found)
-    figure, axes = plt.subplots(3 * len(shown), columns, figsize=(2.2 * columns, 6.75 * len(shown)), squeeze=False)
+    figure, axes = plt.subplots(3 * len(shown), columns, figsize=(2.2 * columns, 7.4 * len(shown)), squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
     for block, ((case, photons, window, span, detail), images) in enumerate(zip(shown, found, strict=True)):
@@ -37,8 +37,8 @@ def draw(bench: Any, path: Path) -> None:
             0, -0.03, f"{case.name}, {photons:g} photons; window {low:g} to {high:g} HU, differences ±{span:g} HU",
             transform=rows[0][0].transAxes, fontsize=7, va="top",
         )  # fmt: skip
-    figure.subplots_adjust(left=0.01, right=0.99, top=0.98, bottom=0.01, wspace=0.03, hspace=0.12)
-    figure.savefig(path, dpi=110)
+    figure.subplots_adjust(left=0.01, right=0.99, top=0.98, bottom=0.01, wspace=0.03, hspace=0.24)
+    figure.savefig(path, dpi=75, pil_kwargs={"optimize": True})
     plt.close(figure)
 
 
