@@ -147,7 +147,8 @@ def pwls(
         reconstruct: for "sure", a linear reconstruction of values (view, row, column) on the grid, such as FBP.
         mask: for "sure", True for the voxels that count; None for all.
         seed: what the probing noise of "sure" is drawn from.
-        iterations: passes over all views; from an FBP start 10 look like 20, which come within 1 HU of the minimum.
+        iterations: passes over all views; from an FBP start 10 to 20 look done, and 80 come within 1 HU of the minimum
+            on a head with a sharp skull.
         subsets: number of interleaved subsets of views, at most the number of views; None for 20 views or more in
             each, at most 12 subsets: more are faster at first, and end farther from the minimum. `TotalVariation`
             takes none.
