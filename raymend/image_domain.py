@@ -4,8 +4,8 @@ from typing import Any
 
 from torch import Tensor
 
-from raymend.low_dose import inside
-from recon import ConeBeam, ParallelBeam, Scan, VolumeGrid, fbp, fdk, memory
+from raymend.low_dose import judged
+from recon import ConeBeam, ParallelBeam, Scan, VolumeGrid, memory
 from recon.analytic.fbp import prepare
 from recon.errors import ConfigError
 from recon.iterative import Prior, Solution, TotalVariation, pwls
@@ -39,7 +39,7 @@ def image_domain(
             f"{type(scan.geometry).__name__}; take tune='noise' and another prior"
         )
     if tune == "sure":
-        settings = _judged(scan, grid) | settings
+        settings = judged(scan, grid, limited_angle=True) | settings
     return pwls(scan, grid, prior=prior, tune=tune, **settings)
 
 
@@ -51,16 +51,5 @@ def has_analytic(scan: Scan) -> bool:
 
 def smooth_start(scan: Scan, grid: VolumeGrid) -> Tensor:
     """Return FBP or FDK with a Hann window, without what is below 0."""
-    one_row = not isinstance(scan.geometry, ConeBeam) or scan.geometry.detector.shape[0] == 1
-    image = (fbp if one_row else fdk)(scan, grid, window="hann", limited_angle=True)
+    image = prepare(scan, grid, window="hann", limited_angle=True).image(scan)
     return memory.blockwise(lambda part: part.clamp_min(0), image, out=image)
-
-
-def _judged(scan: Scan, grid: VolumeGrid) -> dict[str, Any]:
-    """Return FBP or FDK as a linear reconstruction, and the voxels inside the field of view."""
-    recipe = prepare(scan, grid, limited_angle=True)
-
-    def reconstruct(values: Tensor) -> Tensor:
-        return recipe.image(scan.changed(values=values, weights=None))
-
-    return {"reconstruct": reconstruct, "mask": inside(scan, grid)}

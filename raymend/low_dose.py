@@ -65,21 +65,25 @@ def low_dose(
     """
     restored = restore(
         scan, method, strength=strength, tune=tune, passes=passes, conjugate=conjugate, crosstalk=crosstalk,
-        seed=seed, progress=progress, **(_judged(scan, grid, settings) if tune == "sure" else {}),
+        seed=seed, progress=progress, **(_on_few_slices(scan, grid, settings) if tune == "sure" else {}),
     )  # fmt: skip
     return LowDose(image=prepare(restored.scan, grid, **settings).image(restored.scan), restored=restored)
 
 
-def _judged(scan: Scan, grid: VolumeGrid, settings: dict[str, Any]) -> dict[str, Any]:
+def _on_few_slices(scan: Scan, grid: VolumeGrid, settings: dict[str, Any]) -> dict[str, Any]:
     """Return a linear reconstruction of a few slices, and the voxels of them inside the field of view."""
-    few = few_slices(grid)
     linear = settings | {"padding": "zero"}  # continuing projections beyond the detector is not linear
-    recipe = prepare(scan, few, **linear)
+    return judged(scan, few_slices(grid), **linear)
+
+
+def judged(scan: Scan, grid: VolumeGrid, **settings: Any) -> dict[str, Any]:
+    """Return what choosing by the estimated error asks for: FBP or FDK of values, and the voxels all views see."""
+    recipe = prepare(scan, grid, **settings)
 
     def reconstruct(values: Tensor) -> Tensor:
         return recipe.image(scan.changed(values=values, weights=None))
 
-    return {"reconstruct": reconstruct, "mask": inside(scan, few)}
+    return {"reconstruct": reconstruct, "mask": inside(scan, grid)}
 
 
 def few_slices(grid: VolumeGrid) -> VolumeGrid:

@@ -1,6 +1,6 @@
 """Stein's unbiased risk estimate of the image: how wrong a reconstruction is, without knowing the truth."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
@@ -28,7 +28,7 @@ class Risk:
         noise: draws n of their noise (draw, view, row, column), over which the estimate is averaged; 0 where nothing
             was measured.
         noisy_image: A y, the voxels that count.
-        noise_image: A n, the voxels that count (draw, voxel).
+        noise_image: A n, the voxels that count.
         mask: True for voxels that count, or None for all.
 
     Source:
@@ -51,7 +51,7 @@ class Risk:
         *,
         mask: Tensor | None = None,
         colour: Callable[[Tensor], Tensor] | None = None,
-        seed: int | Sequence[int] = 0,
+        seed: int = 0,
     ) -> Self:
         """Draw the noise from a seed and reconstruct what all estimators are compared with.
 
@@ -62,35 +62,29 @@ class Risk:
             mask: True for voxels that count, or None for all.
             colour: turns independent standard normal noise (view, row, column) into noise that is as correlated as the
                 scan's, of the same variance; None for independent noise.
-            seed: what the noise is drawn from; several for an average over as many draws.
+            seed: what the noise is drawn from.
 
         Raises:
-            ConfigError: no seed, a mask that does not fit the image or has no voxel.
+            ConfigError: a mask that does not fit the image or has no voxel.
             NumericalError: an image with NaN or Inf.
         """
-        seeds = tuple(seed) if isinstance(seed, Sequence) else (seed,)
-        if not seeds:
-            raise ConfigError("seed: expected a number or several, got none")
         deviation = torch.where(variance.isfinite(), variance.sqrt(), torch.zeros_like(values))
-        white = (torch.randn(values.shape, generator=generator(one)).to(values) for one in seeds)
-        noise = torch.stack([deviation * (one if colour is None else colour(one)) for one in white])
+        white = torch.randn(values.shape, generator=generator(seed)).to(values)
+        noise = deviation * (white if colour is None else colour(white))
         return cls(
             values=values,
             noise=noise,
             noisy_image=counting(reconstruct(values), mask),
-            noise_image=torch.stack([counting(reconstruct(one), mask) for one in noise]),
+            noise_image=counting(reconstruct(noise), mask),
             mask=mask,
         )
 
     def __call__(self, estimator: Estimator) -> float:
         """Return the estimated mean squared error in the unit of the image squared; it may fall below 0."""
         image = counting(estimator(self.values), self.mask)
-        found = [(image - self.noisy_image).square().mean()]
-        for noise, noise_image in zip(self.noise, self.noise_image, strict=True):
-            answer = (counting(estimator(self.values + _EPSILON * noise), self.mask) - image) / _EPSILON
-            excess = 2 * (noise_image * answer).mean() - noise_image.square().mean()
-            found.append(excess / len(self.noise))
-        return float(torch.stack(found).sum())
+        answer = (counting(estimator(self.values + _EPSILON * self.noise), self.mask) - image) / _EPSILON
+        excess = 2 * (self.noise_image * answer).mean() - self.noise_image.square().mean()
+        return float((image - self.noisy_image).square().mean() + excess)
 
 
 def counting(image: Tensor, mask: Tensor | None) -> Tensor:

@@ -1,7 +1,6 @@
 """Stein's unbiased risk estimate for restored projections: how wrong the image made from them is."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -42,7 +41,7 @@ class Risk:
         periodic: bool,
         mask: Tensor | None = None,
         crosstalk: float = 0.0,
-        seed: int | Sequence[int] = 0,
+        seed: int = 0,
     ) -> Self:
         """Draw the noise from a seed and reconstruct what all restorers are compared with.
 
@@ -53,10 +52,10 @@ class Risk:
             periodic: the views close the circle.
             mask: True for voxels that count, or None for all.
             crosstalk: share of its photons that a pixel loses to each neighbour, which correlates the noise.
-            seed: what the noise is drawn from; several for an average over as many draws.
+            seed: what the noise is drawn from.
 
         Raises:
-            ConfigError: a share out of range, no seed, or a mask that does not fit.
+            ConfigError: a share out of range, or a mask that does not fit.
         """
         y, uncertain = planes(values), planes(variance)
         measured = uncertain.isfinite()
@@ -79,7 +78,7 @@ class Risk:
 
     @property
     def noise_image(self) -> Tensor:
-        """The reconstructions of draws of the noise, the voxels that count (draw, voxel)."""
+        """The reconstruction of the noise, the voxels that count."""
         return self.image.noise_image
 
     def __call__(self, restorer: Restorer) -> float:
