@@ -1,0 +1,1 @@
+"""Compare methods on cases under one protocol: equal doses, equal tuning, stated windows, one report."""

@@ -1,0 +1,48 @@
+"""Means with 95 % intervals: over noise draws by Student's distribution, over cases by the bootstrap."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from scipy.special import stdtrit
+
+from recon.metrics import paired_change
+
+_LEVEL: Final = 0.95
+NAN: Final = math.nan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mean:
+    """A mean and the ends of its interval, NaN where there is none."""
+
+    mean: float
+    low: float = NAN
+    high: float = NAN
+
+
+def over_draws(values: Sequence[float]) -> Mean:
+    """Return the mean over noise draws; a single draw has no interval."""
+    count = len(values)
+    if count == 0 or not all(math.isfinite(value) for value in values):
+        return Mean(mean=NAN)
+    mean = math.fsum(values) / count
+    if count == 1:
+        return Mean(mean=mean)
+    spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (count - 1))
+    half = float(stdtrit(count - 1, (1 + _LEVEL) / 2)) * spread / math.sqrt(count)
+    return Mean(mean=mean, low=mean - half, high=mean + half)
+
+
+def over_cases(means: Sequence[float], *, seed: int) -> Mean:
+    """Return the mean over cases with its bootstrap interval; a method without a number of each case has none.
+
+    A mean over other cases than those of the next line would compare cases, not methods.
+    """
+    if len(means) == 0 or not all(math.isfinite(mean) for mean in means):
+        return Mean(mean=NAN)
+    if len(means) == 1:
+        return Mean(mean=means[0])
+    found = paired_change(means, [0.0] * len(means), seed=seed)
+    return Mean(mean=found.value, low=found.low, high=found.high)
