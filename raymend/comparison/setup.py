@@ -30,12 +30,13 @@ class Setup:
         electronic: variance of the electronic noise in photons squared.
         fraction: share of their dose that measured scans keep, 1 for all of it.
         size: pixels along a side of the image.
+        resample: bring a full-dose image on another grid to that of its low-dose image instead of refusing it.
         seed: of the first noise draw; the others follow.
         draws: how often the noise is drawn.
-        window: (low, high) in HU, or "chest", "abdomen" or "neuro": what PSNR, SSIM and FSIM clip to, and pictures show.
-            Its width is the data range.
-        reference: what simulated scans are compared with, "phantom" or "noise-free" for the image of projections without
-            noise by the same FBP or FDK. Measured scans are compared with their image at full dose and all views.
+        window: (low, high) in HU, or "chest", "abdomen" or "neuro": what PSNR, SSIM and FSIM clip to, and pictures
+            show. Its width is the data range.
+        reference: what simulated scans are compared with, "phantom", or "noise-free" for the image by FBP or FDK of
+            projections without noise. Measured scans are compared with their image at full dose and all views.
         metrics: what is measured.
         budget: how many strengths are tried for each method that has one, on the tuning cases; 1 for no tuning.
         contrast: of the inserts for "ttf50", in HU.
@@ -51,6 +52,7 @@ class Setup:
     electronic: float = 11.0
     fraction: float = 1.0
     size: int = 256
+    resample: bool = False
     seed: int = 0
     draws: int = 3
     window: Window | None = _WIDE

@@ -1,0 +1,227 @@
+"""Methods by name: how each makes an image of a trial, what it needs, how it is tuned and where it is from."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from restoration.plug_in import load_plug_in, plug_in
+from torch import Tensor
+
+from raymend.comparison.trial import Trial
+from raymend.nearest import nearest
+from raymend.reconstruction import ALGEBRAIC, ITERATIONS, PENALISED, RESTORING, Settings, check_method, run
+from recon import to_hu
+from recon.errors import ConfigError, NumericalError, ShapeError
+from restoration.denoisers import DENOISERS, Denoiser
+
+#: How the settings of a method are chosen: it has none, it chooses on each scan without the truth, or on tuning cases.
+Tuning = Literal["none", "self", "strength"]
+
+_WEAKEST, _STRONGEST = 0.25, 8.0  # factors on the default strength between which settings are tried
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """A way from a trial to an image.
+
+    Args:
+        name: as on the command line.
+        label: in words.
+        source: the paper.
+        needs: "projections", or "image" for what works on any image.
+        tuning: how its settings are chosen.
+        make: returns the image in HU (z, y, x) of a trial at a strength.
+        missing: says why it cannot run here, or nothing.
+        identity: what else its images depend on, such as the checksum of weights.
+        trained: the patients that it has seen in training, in the words of `Case.patients`, by a test of a name.
+        note: what a reader of its numbers should know.
+    """
+
+    name: str
+    label: str
+    source: str
+    needs: Literal["projections", "image"]
+    tuning: Tuning
+    make: Callable[[Trial, float], Tensor]
+    missing: Callable[[], str] = lambda: ""
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    trained: Callable[[str], bool] = lambda patient: False
+    note: str = ""
+
+    def image(self, trial: Trial, strength: float = 1.0) -> Tensor:
+        """Return the image of a trial, or say what is wrong with it.
+
+        Raises:
+            ConfigError: it cannot run here, or not on what the trial offers.
+            ShapeError: an image of another shape.
+            NumericalError: NaN or Inf.
+        """
+        why = self.missing()
+        if why:
+            raise ConfigError(why)
+        if self.needs == "projections" and trial.scan is None:
+            raise ConfigError("needs projections, and this case is an image alone")
+        image = self.make(trial, strength)
+        if not isinstance(image, Tensor) or tuple(image.shape) != trial.grid.shape:
+            got = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
+            raise ShapeError(f"expected an image (z, y, x) = {trial.grid.shape}, got {got}")
+        if not bool(torch.isfinite(image).all()):
+            raise NumericalError("expected finite values, got NaN or Inf in the image")
+        return image.detach().float()
+
+
+def candidates(budget: int) -> tuple[float, ...]:
+    """Return the strengths that are tried, evenly spread over their logarithms; 1 alone for no tuning."""
+    if budget == 1:
+        return (1.0,)
+    ratio = (_STRONGEST / _WEAKEST) ** (1 / (budget - 1))
+    return tuple(_WEAKEST * ratio**k for k in range(budget))
+
+
+def methods() -> dict[str, Method]:
+    """Return every method that raymend knows, by name."""
+    found = [*_analytic(), *_algebraic(), *_penalised(), *_restoring(), *_denoising(), *_learned()]
+    return {method.name: method for method in found}
+
+
+def methods_of(things: Iterable[Any]) -> tuple[Method, ...]:
+    """Return methods: each is one already, a name, a denoiser, a function, or "file.py:function" for one in a file.
+
+    Raises:
+        ConfigError: no method, an unknown one, or one named twice.
+    """
+    found = tuple(_method(thing) for thing in ([things] if isinstance(things, str) or callable(things) else things))
+    names = [method.name for method in found]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if not found or twice:
+        got = f"{', '.join(twice)} twice" if twice else "none"
+        raise ConfigError(f"methods: expected one or more, each once, got {got}")
+    return found
+
+
+def _method(thing: Any) -> Method:
+    if isinstance(thing, Method):
+        return thing
+    if isinstance(thing, Denoiser):
+        return of_denoiser(thing)
+    if isinstance(thing, str):
+        return _named(thing)
+    if callable(thing):
+        return of_denoiser(plug_in(thing))
+    raise ConfigError(f"methods: expected names, denoisers or functions, got {type(thing).__name__}")
+
+
+def _named(name: str) -> Method:
+    known = methods()
+    if name in known:
+        return known[name]
+    if ":" in name:
+        return of_denoiser(load_plug_in(name))
+    near = nearest(name, known)
+    hint = f"did you mean {near}?" if near else f"they are {', '.join(known)}"
+    raise ConfigError(
+        f"methods: expected names that `raymend methods` lists, or file.py:function, got {name!r}; {hint}"
+    )
+
+
+def of_denoiser(denoiser: Denoiser) -> Method:
+    """Return the method that denoises the image by FBP or FDK, or the image that is given."""
+    return Method(
+        name=denoiser.name, label=denoiser.label, source=denoiser.source, needs="image", tuning="strength",
+        make=lambda trial, strength: denoiser(trial.image, strength=strength), missing=denoiser.missing,
+        identity=dict(getattr(denoiser, "identity", {})),
+        trained=getattr(denoiser, "trained_on", lambda patient: False), note=getattr(denoiser, "note", ""),
+    )  # fmt: skip
+
+
+def _analytic() -> list[Method]:
+    ramp = Method(
+        name="fbp", label="FBP or FDK, ramp filter", tuning="none", needs="image",
+        source="Feldkamp, Davis and Kress 1984, JOSA A 1(6): 612-619",
+        make=lambda trial, strength: trial.image,
+    )  # fmt: skip
+    hann = Method(
+        name="fbp-hann", label="FBP or FDK, Hann window", tuning="strength", needs="projections",
+        source="Kak and Slaney 1988, section 3.3", make=_windowed,
+    )  # fmt: skip
+    return [ramp, hann]
+
+
+def _windowed(trial: Trial, strength: float) -> Tensor:
+    """Return FBP with a window that ends at half of the Nyquist frequency at strength 1, and at all of it at 1/4."""
+    cutoff = min(1.0, 0.5 / math.sqrt(strength))
+    return _reconstructed(trial, Settings(method=_plain(trial), window="hann", cutoff=cutoff, limited_angle=True))
+
+
+def _plain(trial: Trial) -> str:
+    assert trial.scan is not None  # `Method.image` asks for it
+    return "fbp" if trial.scan.geometry.detector.shape[0] == 1 or trial.scan.geometry.parallel else "fdk"
+
+
+def _algebraic() -> list[Method]:
+    sources = {
+        "cgls": "Hestenes and Stiefel 1952, J. Res. NBS 49(6): 409-436",
+        "sirt": "Gilbert 1972, J. Theor. Biol. 36(1): 105-117",
+        "os-sart": "Wang and Jiang 2004, J. X-ray Sci. Technol. 12(3): 169-177",
+    }
+    return [
+        Method(
+            name=name, label=f"{name.upper()}, stopped early", source=sources[name], needs="projections",
+            tuning="strength", make=partial(_stopped, name),
+        )
+        for name in ALGEBRAIC
+    ]  # fmt: skip
+
+
+def _stopped(name: str, trial: Trial, strength: float) -> Tensor:
+    """Return the image after fewer iterations the stronger the smoothing should be."""
+    return _reconstructed(trial, Settings(method=name, iterations=max(1, round(ITERATIONS[name] / strength))))
+
+
+def _penalised() -> list[Method]:
+    source = "Thibault et al. 2007, Med. Phys. 34(11): 4526-4544; priors: see recon.iterative.priors"
+    return [
+        Method(
+            name=name, label=f"PWLS on the image, {prior}", source=source, needs="projections", tuning="strength",
+            make=partial(_smoothed, name),
+        )
+        for name, prior in PENALISED.items() if name != "pwls"
+    ]  # fmt: skip
+
+
+def _smoothed(name: str, trial: Trial, strength: float) -> Tensor:
+    return _reconstructed(trial, Settings(method=name, strength=strength))
+
+
+def _restoring() -> list[Method]:
+    source = "Zeng et al. 2015, IEEE TNS 62(5); choice by SURE: Ramani et al. 2008, IEEE TIP 17(9): 1540-1554"
+    labels = {"gibbs": "Gibbs", "tv": "TV", "spad": "sub-pixel diffusion", "auto": "best of three"}
+    return [
+        Method(
+            name=name, label=f"PWLS on the projections, {labels[kind]}, then FBP", source=source, needs="projections",
+            tuning="self", make=partial(_restored, name),
+        )
+        for name, kind in RESTORING.items()
+    ]  # fmt: skip
+
+
+def _restored(name: str, trial: Trial, strength: float) -> Tensor:
+    return _reconstructed(trial, Settings(method=name, strength=strength, limited_angle=True))
+
+
+def _reconstructed(trial: Trial, settings: Settings) -> Tensor:
+    assert trial.scan is not None  # `Method.image` asks for it
+    check_method(settings.method, trial.scan.geometry)
+    image, _ = run(trial.scan, trial.grid, settings)
+    return to_hu(image, trial.water)
+
+
+def _denoising() -> list[Method]:
+    return [of_denoiser(denoiser) for denoiser in DENOISERS.values()]
+
+
+def _learned() -> list[Method]:
+    return []
