@@ -7,12 +7,13 @@ if TYPE_CHECKING:
     import phantoms as phantoms
     import recon as recon
     import restoration as restoration
+    from raymend.comparison.plan import plan as plan
     from raymend.comparison.run import compare as compare
 
 __version__ = "0.1.0.dev0"
 
 _PACKAGES = ("phantoms", "recon", "restoration")
-_FUNCTIONS = {"compare": "raymend.comparison.run"}
+_FUNCTIONS = {"compare": "raymend.comparison.run", "plan": "raymend.comparison.plan"}
 
 
 def __getattr__(name: str) -> Any:

@@ -13,6 +13,7 @@ from raymend.cli.demo import demo
 from raymend.cli.doctor import doctor
 from raymend.cli.guard import command
 from raymend.cli.info import info
+from raymend.cli.plan import plan
 from raymend.cli.reconstruct import reconstruct
 from raymend.cli.reduce_dose import reduce_dose
 from raymend.cli.simulate import simulate
@@ -28,7 +29,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help needs no import of rich
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for function in (demo, info, reconstruct, simulate, reduce_dose, compare, methods, doctor):
+for function in (demo, info, reconstruct, simulate, reduce_dose, compare, plan, methods, doctor):
     app.command()(command(function))
 
 

@@ -72,7 +72,7 @@ def compare(
     from raymend.comparison.run import compare as run
 
     begun = time.perf_counter()
-    with _shown(quiet=json) as tell:
+    with shown("comparing", quiet=json) as tell:
         outcome = run(
             split(methods), split(cases), metrics=split(metrics), out=out, resume=resume, processes=processes,
             tuning=None if tuning_cases is None else split(tuning_cases), progress=tell, preset=preset,
@@ -151,14 +151,14 @@ def _share(text: str) -> float:
 
 
 @contextlib.contextmanager
-def _shown(*, quiet: bool) -> Iterator[Any]:
+def shown(label: str, *, quiet: bool) -> Iterator[Any]:
     """Show how many cells are finished; how many there are is known with the first."""
     with contextlib.ExitStack() as stack:
         bars: list[Advance] = []
 
         def tell(done: int, total: int, last: str) -> None:
             if not bars:
-                bars.append(stack.enter_context(progress("comparing", total, quiet=quiet)))
+                bars.append(stack.enter_context(progress(label, total, quiet=quiet)))
             bars[0](done, last)
 
         yield tell

@@ -70,6 +70,10 @@ class Case(ABC):
         """Return all that determines the case's images and references, as `json` can store it."""
 
     @abstractmethod
+    def check(self, setup: Setup) -> None:
+        """Refuse a setup that the case cannot have, before anything is made."""
+
+    @abstractmethod
     def prepare(self, setup: Setup) -> Prepared:
         """Make the reference and what draws of noise need."""
 
@@ -98,6 +102,9 @@ class Simulated(Case):
     def identity(self, setup: Setup) -> dict[str, Any]:
         names = ("preset", "views", "photons", "electronic", "size", "seed", "draws", "reference")
         return {"object": self.content} | {name: getattr(setup, name) for name in names}
+
+    def check(self, setup: Setup) -> None:
+        preset(setup.preset)
 
     def prepare(self, setup: Setup) -> Prepared:
         thing = self.make()
@@ -155,13 +162,15 @@ class Measured(Case):
         names = ("views", "fraction", "size", "seed", "draws")
         return {"scan": self.content} | {name: getattr(setup, name) for name in names}
 
-    def prepare(self, setup: Setup) -> Prepared:
-        scan = _with_photons(self.read())
+    def check(self, setup: Setup) -> None:
         if setup.fraction == 1 and setup.views is None:
             raise ConfigError(
-                f"{self.name}: expected less than the full dose or fewer views (fraction=0.25, views=180), got all of "
+                f"{self.name}: expected less than the full dose (fraction=0.25) or fewer views (views=180), got all of "
                 "it, which is the reference"
             )
+
+    def prepare(self, setup: Setup) -> Prepared:
+        scan = _with_photons(self.read())
         grid = over_field(scan.geometry, setup.size)
         mask, region = covered(scan, grid)
         step = stride(len(scan), setup.views, self.name)
@@ -204,6 +213,10 @@ class Pair(Case):
 
     def identity(self, setup: Setup) -> dict[str, Any]:
         return {"pair": self.content, "resample": setup.resample, "seed": setup.seed}
+
+    def check(self, setup: Setup) -> None:
+        low, full = self.read()
+        on_grid(full, low.grid, resample=setup.resample, name=self.name)
 
     def prepare(self, setup: Setup) -> Prepared:
         low, full = self.read()

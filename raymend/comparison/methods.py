@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any, Literal
 
 import torch
-from restoration.plug_in import load_plug_in, plug_in
 from torch import Tensor
 
 from raymend.comparison.trial import Trial
@@ -16,6 +15,7 @@ from raymend.reconstruction import ALGEBRAIC, ITERATIONS, PENALISED, RESTORING, 
 from recon import to_hu
 from recon.errors import ConfigError, NumericalError, ShapeError
 from restoration.denoisers import DENOISERS, Denoiser
+from restoration.plug_in import load_plug_in, plug_in
 
 #: How the settings of a method are chosen: it has none, it chooses on each scan without the truth, or on tuning cases.
 Tuning = Literal["none", "self", "strength"]
@@ -144,16 +144,17 @@ def _analytic() -> list[Method]:
         make=lambda trial, strength: trial.image,
     )  # fmt: skip
     hann = Method(
-        name="fbp-hann", label="FBP or FDK, Hann window", tuning="strength", needs="projections",
+        name="fbp-hann", label="FBP or FDK, Hann window and others", tuning="strength", needs="projections",
         source="Kak and Slaney 1988, section 3.3", make=_windowed,
     )  # fmt: skip
     return [ramp, hann]
 
 
 def _windowed(trial: Trial, strength: float) -> Tensor:
-    """Return FBP with a window that ends at half of the Nyquist frequency at strength 1, and at all of it at 1/4."""
-    cutoff = min(1.0, 0.5 / math.sqrt(strength))
-    return _reconstructed(trial, Settings(method=_plain(trial), window="hann", cutoff=cutoff, limited_angle=True))
+    """Return FBP with the Hann window at strength 1, cut off at lower frequencies above, and milder windows below."""
+    window = "hann" if strength > 0.7 else "cosine" if strength > 0.35 else "shepp-logan"
+    cutoff = 1 / math.sqrt(max(1.0, strength))
+    return _reconstructed(trial, Settings(method=_plain(trial), window=window, cutoff=cutoff, limited_angle=True))
 
 
 def _plain(trial: Trial) -> str:
