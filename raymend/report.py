@@ -1,9 +1,7 @@
 """The demonstration's page: one file without a single request, values with units."""
 
-import base64
 import platform
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,10 +10,10 @@ import raymend
 from raymend import figures
 from raymend.demonstration import Demonstration
 from raymend.judging import LUNG, SOFT_TISSUE, conditions
+from raymend.rendering import inside, render
 from recon.geometry.drawing import describe
 
 _EDGE = 100.0  # HU per pixel
-_TEMPLATES = Path(__file__).parent / "templates"
 
 #: Columns of the table: name of the number, heading, format, whether lower is better.
 COLUMNS = (
@@ -58,23 +56,15 @@ def pictures(demo: Demonstration) -> dict[str, bytes]:
 
 def page(demo: Demonstration, drawn: Mapping[str, bytes], *, seconds: float, command: str) -> str:
     """Write the page as HTML; names and texts are escaped."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("demo.html.jinja").render(
+    return render(
+        "demo.html.jinja",
         demo=demo,
         cards=_cards(demo),
         windows={name: f"{low:g} to {high:g} HU" for name, (low, high) in windows(demo).items()},
         table=table(demo),
         conditions=measured_on(demo),
         headlines=_headlines(demo),
-        figures={name: _data(content) for name, content in drawn.items()},
+        figures={name: inside(content) for name, content in drawn.items()},
         geometry=describe(demo.scan.geometry),
         settings=_settings(demo, seconds),
         version=raymend.__version__,
@@ -119,7 +109,7 @@ def _cards(demo: Demonstration) -> list[dict[str, Any]]:
             "name": name,
             "note": note,
             "numbers": _caption(measured),
-            "pictures": {window: _data(figures.grey(image, span)) for window, span in windows(demo).items()},
+            "pictures": {window: inside(figures.grey(image, span)) for window, span in windows(demo).items()},
         }
         for name, note, image, measured in shown
     ]
@@ -165,7 +155,3 @@ def _profile_height(demo: Demonstration) -> float:
     image = demo.results[-1].image
     steps = image[image.shape[0] // 2].double().diff(dim=1).abs()
     return float(demo.grid.axes()[1][int((steps > _EDGE).sum(dim=1).argmax())])
-
-
-def _data(content: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(content).decode("ascii")

@@ -44,12 +44,31 @@ def write_png(path: Path, volume: Volume, window: tuple[float, float] | None) ->
 def encode(grey: NDArray[np.uint8], text: dict[str, str]) -> bytes:
     """Encode 8-bit grey values (y, x) as PNG."""
     height, width = grey.shape
-    rows = np.zeros((height, width + 1), dtype=np.uint8)  # each row starts with its filter: none
-    rows[:, 1:] = grey
-    head = struct.pack(">2I5B", width, height, 8, 0, 0, 0, 0)
+    return _file(struct.pack(">2I5B", width, height, 8, 0, 0, 0, 0), b"", grey, text)
+
+
+def encode_palette(indices: NDArray[np.uint8], palette: NDArray[np.uint8], text: dict[str, str]) -> bytes:
+    """Encode numbers of colours (y, x) as PNG of 4 bits a pixel.
+
+    Args:
+        indices: below 16.
+        palette: at most 16 colours (colour, 4) of red, green, blue and opacity.
+        text: kept in the file.
+    """
+    height, width = indices.shape
+    even = np.pad(indices, ((0, 0), (0, width % 2)))
+    packed = (even[:, ::2] * 16 + even[:, 1::2]).astype(np.uint8)
+    colours = _chunk(b"PLTE", palette[:, :3].tobytes()) + _chunk(b"tRNS", palette[:, 3].tobytes())
+    return _file(struct.pack(">2I5B", width, height, 4, 3, 0, 0, 0), colours, packed, text)
+
+
+def _file(head: bytes, colours: bytes, packed: NDArray[np.uint8], text: dict[str, str]) -> bytes:
+    """Assemble a file from its header, colours and rows of bytes."""
+    rows = np.zeros((packed.shape[0], packed.shape[1] + 1), dtype=np.uint8)  # each row starts with its filter: none
+    rows[:, 1:] = packed
     notes = b"".join(_chunk(b"tEXt", f"{key}\0{value}".encode("latin-1")) for key, value in text.items())
     body = _chunk(b"IDAT", zlib.compress(rows.tobytes(), 6))
-    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", head) + notes + body + _chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", head) + colours + notes + body + _chunk(b"IEND", b"")
 
 
 def _window(window: tuple[float, float] | None) -> tuple[float, float]:
