@@ -282,7 +282,7 @@ def test_objects_and_slices_of_volumes_are_cases(tmp_path: Path) -> None:
     from recon import write_volume
 
     volume = image_volume(0.0)
-    write_volume(tmp_path / "ct.nii.gz", 12 * volume.values.repeat(3, 1, 1), volume.grid.region((3, 40, 40), (0, 0, 0)))
+    write_volume(tmp_path / "ct.nii.gz", 30 * volume.values.repeat(3, 1, 1), volume.grid.region((3, 40, 40), (0, 0, 0)))
     (case,) = cases_of([f"{tmp_path / 'ct.nii.gz'}@2"])
     with pytest.warns(UserWarning, match="taken for HU"):
         ready = case.prepare(Setup(size=32, preset="hyperfed2", views=30))
