@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import comparison_table
 import goals
 import low_dose_table
 import peers
@@ -164,7 +165,7 @@ def gpu_section(record: dict[str, Any]) -> str:
 
 
 def render(folder: Path) -> None:
-    """Write RESULTS.md from results.json, gpu.json and those of low_dose.py, whichever there is."""
+    """Write RESULTS.md from results.json, gpu.json and those of low_dose.py and comparisons.py, whichever there is."""
     parts = []
     if (folder / "results.json").exists():
         record = json.loads((folder / "results.json").read_text(encoding="utf-8"))
@@ -178,6 +179,9 @@ def render(folder: Path) -> None:
     if (folder / "low_dose_times.json").exists():
         record = json.loads((folder / "low_dose_times.json").read_text(encoding="utf-8"))
         parts.append("\n".join((*low_dose_table.times(record), "")))
+    if (folder / "comparisons.json").exists():
+        rows = json.loads((folder / "comparisons.json").read_text(encoding="utf-8"))
+        parts.append("\n".join((*comparison_table.lines(rows), "")))
     write(folder / "RESULTS.md", "\n".join(parts))
 
 

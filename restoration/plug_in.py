@@ -22,7 +22,7 @@ class PlugIn(Slicewise):
 
     def __init__(self, function: Callable[..., Any], name: str) -> None:
         self.name, self.label, self.source = name, name, "the user's own"
-        self._function, self._told = function, _takes_noise(function, name)
+        self.function, self._told = function, _takes_noise(function, name)
 
     def _plane(self, plane: Plane, noise: float | None, strength: float) -> Any:
         if self._told:
@@ -35,7 +35,7 @@ class PlugIn(Slicewise):
 
     def _called(self, plane: Plane, *more: float) -> Any:
         try:
-            return self._function(plane.copy(), *more)
+            return self.function(plane.copy(), *more)
         except Exception as error:
             raise ConfigError(
                 f"{self.name}: expected a denoised slice of {plane.shape}, but the function raised "

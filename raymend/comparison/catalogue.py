@@ -3,7 +3,8 @@
 import hashlib
 import re
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -27,23 +28,52 @@ _MOST: Final = 1000  # patients of one range
 TUNING: Final = ("anatomy-thorax:901", "anatomy-abdomen:902", "anatomy-head:903")
 
 
-def cases_of(things: Iterable[Any]) -> tuple[Case, ...]:
+def cases_of(things: Iterable[Any] | Mapping[str, Any]) -> tuple[Case, ...]:
     """Return cases: each is a case already, an object to scan, or words as `raymend compare --cases` takes them.
 
     Words are "shepp-logan" or another phantom, "anatomy-thorax:7" or "anatomy-thorax:0..4" for patients, a file or
     folder: a scan, a volume to scan ("volume.nii.gz@12" for one slice), or "low.dcm=full.dcm" for a pair of images.
+    A mapping gives them names; files of one name are told apart by their folders.
 
     Raises:
         ConfigError: no case, an unknown one, or one named twice.
         FormatError: a file that holds neither a scan nor a volume.
     """
-    found = tuple(case for thing in ([things] if isinstance(things, str) else things) for case in _cases(thing))
+    if isinstance(things, Mapping):
+        found = tuple(replace(_one(thing), name=name) for name, thing in things.items())
+    else:
+        found = _told_apart(
+            [case for thing in ([things] if isinstance(things, str) else things) for case in _cases(thing)]
+        )
     names = [case.name for case in found]
     twice = sorted({name for name in names if names.count(name) > 1})
     if not found or twice:
         got = f"{', '.join(twice)} twice" if twice else "none"
         raise ConfigError(f"cases: expected one or more, each once, got {got}")
     return found
+
+
+def _one(thing: Any) -> Any:
+    found = list(_cases(thing))
+    if len(found) != 1:
+        raise ConfigError(f"cases: expected one case for each name, got {len(found)} of {thing!r}")
+    return found[0]
+
+
+def _told_apart(cases: list[Case]) -> tuple[Case, ...]:
+    """Name files of one name after their folders, too."""
+    names = [case.name for case in cases]
+    found: list[Any] = [
+        replace(case, name=_longer(case)) if names.count(case.name) > 1 and case.word else case  # type: ignore[type-var]
+        for case in cases
+    ]
+    return tuple(found)
+
+
+def _longer(case: Case) -> str:
+    """Return the name of a case with the folder that its file is in."""
+    folder = Path(case.word.partition("=")[0]).parent.name
+    return f"{folder}/{case.name}" if folder else case.name
 
 
 def _cases(thing: Any) -> Iterator[Case]:
@@ -90,7 +120,7 @@ def _file(text: str) -> Case:
         return Measured(name=path.name, read=partial(read_scan, path), content=_digest(path), word=text)
     content = {"file": _digest(path), "slice": slice_number}
     return Simulated(
-        name=text if slice_number is None else f"{path.name}@{slice_number}",
+        name=path.name if slice_number is None else f"{path.name}@{slice_number}",
         make=partial(_object, path, slice_number), content=content, patient=_patient_of(path), word=text,
     )  # fmt: skip
 

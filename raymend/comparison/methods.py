@@ -1,6 +1,8 @@
 """Methods by name: how each makes an image of a trial, what it needs, how it is tuned and where it is from."""
 
+import inspect
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -132,9 +134,21 @@ def of_denoiser(denoiser: Denoiser) -> Method:
     return Method(
         name=denoiser.name, label=denoiser.label, source=denoiser.source, needs="image", tuning="strength",
         make=lambda trial, strength: denoiser(trial.image, strength=strength), missing=denoiser.missing,
-        identity=dict(getattr(denoiser, "identity", {})),
+        identity=_identity(denoiser),
         trained=getattr(denoiser, "trained_on", lambda patient: False), note=getattr(denoiser, "note", ""),
     )  # fmt: skip
+
+
+def _identity(denoiser: Denoiser) -> dict[str, Any]:
+    """Return what a denoiser's images depend on: the checksum of its weights, or the text of a user's function."""
+    told = dict(getattr(denoiser, "identity", {}))
+    function = getattr(denoiser, "function", None)
+    if function is not None:
+        try:
+            told["code"] = inspect.getsource(function)
+        except (OSError, TypeError):  # made by another function, or typed in
+            told["code"] = re.sub(r" at 0x[0-9a-f]+", "", repr(function))
+    return told
 
 
 def _analytic() -> list[Method]:

@@ -2,6 +2,9 @@
 
 import csv
 import math
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -310,10 +313,11 @@ def test_every_method_says_where_it_is_from() -> None:
         assert method.source
 
 
-def slow_function(path: Path, log: Path) -> str:
+def slow_function(path: Path, log: Path, seconds: float = 0.0) -> str:
     path.write_text(
         "import os, time\n"
         "def slow(image):\n"
+        f"    time.sleep({seconds})\n"
         f"    with open({str(log)!r}, 'a') as file:\n"
         "        file.write('x')\n"
         "    return image\n"
@@ -357,3 +361,32 @@ def test_the_command_writes_the_table_and_lists_methods(raymend: Caller, tmp_pat
     wrong = raymend("compare", "--methods", "nml", "--cases", "disc", "--out", tmp_path / "other")
     assert wrong.code == 2
     assert "did you mean nlm" in wrong.err
+
+
+def _start(folder: Path, methods: str) -> "subprocess.Popen[bytes]":
+    small = "--preset hyperfed2 --views 60 --size 48 --draws 1 --processes 2 --budget 1 --metrics rmse"
+    command = [sys.executable, "-m", "raymend", "compare", "--methods", methods, "--cases", "disc,shepp-logan"]
+    return subprocess.Popen(
+        [*command, "--out", str(folder), *small.split()], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+@pytest.mark.slow
+def test_a_killed_command_goes_on_without_repeating_and_gives_the_same_table(tmp_path: Path) -> None:
+    log, out = tmp_path / "log", tmp_path / "out"
+    wanted = f"fbp,{slow_function(tmp_path / 'own.py', log, seconds=2)}"
+    first = _start(out, wanted)
+    deadline = time.monotonic() + 300
+    while len(finished := sorted((out / "cells").glob("*.json"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    first.kill()
+    first.wait()
+    times = {path: path.stat().st_mtime_ns for path in finished}
+    assert len(finished) >= 2
+    assert not (out / "scores.csv").exists()
+    for folder in (out, tmp_path / "whole"):
+        second = _start(folder, wanted)
+        told, _ = second.communicate(timeout=300)
+        assert second.returncode == 0, told.decode()
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+    assert (out / "scores.csv").read_text() == (tmp_path / "whole" / "scores.csv").read_text()
