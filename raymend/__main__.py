@@ -8,6 +8,7 @@ import typer
 
 import raymend
 from raymend.cli.commands import Commands
+from raymend.cli.compare import compare, methods
 from raymend.cli.demo import demo
 from raymend.cli.doctor import doctor
 from raymend.cli.guard import command
@@ -27,7 +28,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help needs no import of rich
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for function in (demo, info, reconstruct, simulate, reduce_dose, doctor):
+for function in (demo, info, reconstruct, simulate, reduce_dose, compare, methods, doctor):
     app.command()(command(function))
 
 

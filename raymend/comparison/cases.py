@@ -4,7 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -51,10 +51,14 @@ class Case(ABC):
 
     Attributes:
         name: unique in a comparison, and on the command line.
+        word: what makes it again in another process, such as a path; or nothing.
+        projections: whether there are any.
         patients: who is seen, to keep patients of training and tuning apart from those of the test.
     """
 
     name: str
+    word: str
+    projections: ClassVar[bool] = True
 
     @property
     @abstractmethod
@@ -85,6 +89,7 @@ class Simulated(Case):
     make: Callable[[], Scannable]
     content: Any
     patient: str = ""
+    word: str = ""
 
     @property
     def patients(self) -> frozenset[str]:
@@ -140,6 +145,7 @@ class Measured(Case):
     name: str
     read: Callable[[], Scan]
     content: Any
+    word: str = ""
 
     @property
     def patients(self) -> frozenset[str]:
@@ -189,6 +195,8 @@ class Pair(Case):
     read: Callable[[], tuple[Volume, Volume]]
     content: Any
     patient: str = ""
+    word: str = ""
+    projections: ClassVar[bool] = False
 
     @property
     def patients(self) -> frozenset[str]:

@@ -64,7 +64,7 @@ def _spoken(text: str) -> Iterator[Case]:
     elif text in NAMES:
         first = 0 if text.startswith("anatomy-") else None
         make = partial(by_name, text, patient=first)
-        yield Simulated(name=text, make=make, content=text, patient=_named(text, first))
+        yield Simulated(name=text, make=make, content=text, patient=_named(text, first), word=text)
     elif "=" in text and not Path(text).exists():
         yield _pair(text)
     else:
@@ -77,7 +77,7 @@ def _patients(name: str, first: int, last: int) -> Iterator[Case]:
     for number in range(first, last + 1):
         word = f"{name}:{number}"
         make = partial(by_name, name, patient=number)
-        yield Simulated(name=word, make=make, content=word, patient=_named(name, number))
+        yield Simulated(name=word, make=make, content=word, patient=_named(name, number), word=word)
 
 
 def _named(name: str, number: int | None) -> str:
@@ -87,11 +87,11 @@ def _named(name: str, number: int | None) -> str:
 def _file(text: str) -> Case:
     path, slice_number = _path(text)
     if (detect(path) in SCANS and detect(path) not in VOLUMES) or (detect(path) == "npz" and slice_number is None):
-        return Measured(name=path.name, read=partial(read_scan, path), content=_digest(path))
+        return Measured(name=path.name, read=partial(read_scan, path), content=_digest(path), word=text)
     content = {"file": _digest(path), "slice": slice_number}
     return Simulated(
         name=text if slice_number is None else f"{path.name}@{slice_number}",
-        make=partial(_object, path, slice_number), content=content, patient=_patient_of(path),
+        make=partial(_object, path, slice_number), content=content, patient=_patient_of(path), word=text,
     )  # fmt: skip
 
 
@@ -103,6 +103,7 @@ def _pair(text: str) -> Case:
         read=partial(_both, low_path, low_slice, full_path, full_slice),
         content={"low": _digest(low_path), "full": _digest(full_path), "slices": [low_slice, full_slice]},
         patient=_patient_of(low_path),
+        word=text,
     )
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -38,6 +38,7 @@ class Method:
         identity: what else its images depend on, such as the checksum of weights.
         trained: the patients that it has seen in training, in the words of `Case.patients`, by a test of a name.
         note: what a reader of its numbers should know.
+        word: what makes it again in another process, or nothing.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Method:
     identity: Mapping[str, Any] = field(default_factory=dict)
     trained: Callable[[str], bool] = lambda patient: False
     note: str = ""
+    word: str = ""
 
     def image(self, trial: Trial, strength: float = 1.0) -> Tensor:
         """Return the image of a trial, or say what is wrong with it.
@@ -84,7 +86,7 @@ def candidates(budget: int) -> tuple[float, ...]:
 def methods() -> dict[str, Method]:
     """Return every method that raymend knows, by name."""
     found = [*_analytic(), *_algebraic(), *_penalised(), *_restoring(), *_denoising(), *_learned()]
-    return {method.name: method for method in found}
+    return {method.name: replace(method, word=method.name) for method in found}
 
 
 def methods_of(things: Iterable[Any]) -> tuple[Method, ...]:
@@ -105,12 +107,10 @@ def methods_of(things: Iterable[Any]) -> tuple[Method, ...]:
 def _method(thing: Any) -> Method:
     if isinstance(thing, Method):
         return thing
-    if isinstance(thing, Denoiser):
-        return of_denoiser(thing)
     if isinstance(thing, str):
         return _named(thing)
     if callable(thing):
-        return of_denoiser(plug_in(thing))
+        return of_denoiser(thing if hasattr(thing, "missing") else plug_in(thing))
     raise ConfigError(f"methods: expected names, denoisers or functions, got {type(thing).__name__}")
 
 
@@ -119,7 +119,7 @@ def _named(name: str) -> Method:
     if name in known:
         return known[name]
     if ":" in name:
-        return of_denoiser(load_plug_in(name))
+        return replace(of_denoiser(load_plug_in(name)), word=name)
     near = nearest(name, known)
     hint = f"did you mean {near}?" if near else f"they are {', '.join(known)}"
     raise ConfigError(
@@ -220,7 +220,7 @@ def _reconstructed(trial: Trial, settings: Settings) -> Tensor:
 
 
 def _denoising() -> list[Method]:
-    return [of_denoiser(denoiser) for denoiser in DENOISERS.values()]
+    return [of_denoiser(make()) for make in DENOISERS.values()]
 
 
 def _learned() -> list[Method]:
