@@ -6,8 +6,8 @@ from typing import Any
 TEXT = """# Comparisons
 
 Written by `benchmarks/comparisons.py`. Each table is what the command above it prints, run where the data are; it
-writes figures and a report, too. Numbers are means with 95 % intervals; settings were tuned with equal budgets on cases apart
-from those tested. Times are for one image and hold for the machine at that moment only.
+writes figures and a report, too. Numbers are means with 95 % intervals; settings were tuned with equal
+budgets on cases apart from those tested. Times are for one image and hold for the machine at that moment only.
 """
 
 

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Comparing methods
 #
-# Which method is better, by how much, and how sure is that? All methods get the same scans, the same number of trials to
-# find their settings on other patients, and the same window, data range and mask for their scores.
+# Which method is better, by how much, and how sure is that? All methods get the same scans, the same number of trials
+# to find their settings on other patients, and the same window, data range and mask for their scores.
 
 # %%
 SIZE = 192  # pixels across the images; 80 runs in seconds
@@ -43,8 +43,8 @@ print(outcome.table())
 # %% [markdown]
 # ## How sure is it?
 #
-# Intervals over noise draws say how well a number of one case is known. Whether a method is better in general depends on
-# the cases: changes are paired, case by case, and the bootstrap draws cases.
+# Intervals over noise draws say how well a number of one case is known. Whether a method is better in general depends
+# on the cases: changes are paired, case by case, and the bootstrap draws cases.
 
 # %%
 for entrant in outcome.entrants[1:]:

@@ -10,8 +10,8 @@ SIZE = 192  # pixels across the images; 80 runs in seconds
 # %% [markdown]
 # ## Ten lines
 #
-# The function takes the slice, and the standard deviation of its noise if it wants it. Here it is SciPy's median filter;
-# a network of your own, or BM3D, goes in the same way. From the command line it is
+# The function takes the slice, and the standard deviation of its noise if it wants it. Here it is SciPy's median
+# filter; a network of your own, or BM3D, goes in the same way. From the command line it is
 # `raymend compare --methods fbp,my_denoiser.py:function`.
 
 # %%

@@ -57,6 +57,7 @@ class Job:
         if not self.case.word or not self.method.word:
             return None
         return {
+            "key": self.key,
             "case": self.case.word,
             "method": self.method.word,
             "strength": self.strength,

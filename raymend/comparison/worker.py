@@ -31,7 +31,10 @@ def main() -> None:
 
 def serve(bench: Bench, store: Store, words: dict[str, Any]) -> str:
     """Make a cell from words and keep it; return why it has no numbers, or nothing."""
-    return made(bench, store, Job.of(words)).message
+    job = Job.of(words)
+    if job.key != words["key"]:
+        return "it was changed while the comparison ran; run it again"
+    return made(bench, store, job).message
 
 
 def made(bench: Bench, store: Store, job: Job) -> Cell:

@@ -380,7 +380,7 @@ def test_a_killed_command_goes_on_without_repeating_and_gives_the_same_table(tmp
     while len(finished := sorted((out / "cells").glob("*.json"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
     first.kill()
-    first.wait()
+    first.communicate()
     times = {path: path.stat().st_mtime_ns for path in finished}
     assert len(finished) >= 2
     assert not (out / "scores.csv").exists()
