@@ -47,7 +47,7 @@ print({entrant.name: entrant.tuning for entrant in outcome.entrants})
 # %%
 broken = compare(
     ["fbp", plug_in(partial(median_filter, size=-1), name="broken")], ["shepp-logan"],
-    preset="hyperfed1", size=SIZE // 2, draws=1, budget=1,
+    preset="hyperfed1", size=SIZE, draws=1, budget=1,
 )  # fmt: skip
 print(broken.failures())
 
