@@ -18,6 +18,7 @@ from recon import Scan, ScanGeometry, VolumeGrid, preset, to_hu
 from recon.errors import ConfigError
 from recon.io import Volume
 from recon.sinogram import noise_photons, reduce_dose
+from recon.sinogram.crosstalk import estimated_crosstalk, noise_share
 from recon.units import WATER
 
 
@@ -63,7 +64,7 @@ class Case(ABC):
     @property
     @abstractmethod
     def patients(self) -> frozenset[str]:
-        """Name the patients, such as "anatomy thorax 7"."""
+        """Name the patients, such as "anatomy of a trunk 7"."""
 
     @abstractmethod
     def identity(self, setup: Setup) -> dict[str, Any]:
@@ -170,7 +171,9 @@ class Measured(Case):
             )
 
     def prepare(self, setup: Setup) -> Prepared:
-        scan = _with_photons(self.read())
+        scan = self.read()
+        crosstalk = estimated_crosstalk(scan)
+        scan = _with_photons(scan, crosstalk)
         grid = over_field(scan.geometry, setup.size)
         mask, region = covered(scan, grid)
         step = stride(len(scan), setup.views, self.name)
@@ -178,7 +181,7 @@ class Measured(Case):
 
         def draw(number: int) -> Trial:
             seed = setup.seed + number
-            low = scan if setup.fraction == 1 else reduce_dose(scan, setup.fraction, seed=seed)
+            low = scan if setup.fraction == 1 else reduce_dose(scan, setup.fraction, seed=seed, crosstalk=crosstalk)
             return Trial(grid=grid, seed=seed, scan=low[::step], water=scan.calibration.water)
 
         views = f"{len(range(0, len(scan), step))} of {len(scan)} views"
@@ -241,11 +244,12 @@ class _Kept:
         return self.values.to(settings.get("dtype", torch.float32))
 
 
-def _with_photons(scan: Scan) -> Scan:
-    """State the photons that the noise tells of, where the file states none."""
+def _with_photons(scan: Scan, crosstalk: float) -> Scan:
+    """State the photons that the noise tells of, where the file states none; cross-talk makes them look more."""
     if scan.calibration.photons is not None:
         return scan
     photons = noise_photons(scan)
     if photons is None or not math.isfinite(photons):
         return scan
-    return scan.changed(calibration=replace(scan.calibration, photons=photons))
+    kept = noise_share(crosstalk, scan.geometry.detector.shape[0])
+    return scan.changed(calibration=replace(scan.calibration, photons=photons * kept))

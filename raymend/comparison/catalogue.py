@@ -18,10 +18,12 @@ from recon import read_scan, read_volume
 from recon.errors import ConfigError, CTWarning
 from recon.io import Volume
 from recon.io.detect import SCANS, VOLUMES, detect
+from recon.io.zarr_look import is_store
 
 _NUMBERED: Final = re.compile(r"([a-z-]+):(\d+)(?:\.\.(\d+))?")
 _SLICE: Final = re.compile(r"(.+)@(\d+)")
 _CHUNK: Final = 1 << 20
+_NOBODY: Final = ("", "anonymous", "anonymized", "anonymised", "anon", "unknown", "none", "0")  # names of no patient
 _MOST: Final = 1000  # patients of one range
 
 #: Cases that settings are chosen on unless others are named; patients of these numbers are refused in a test.
@@ -111,12 +113,17 @@ def _patients(name: str, first: int, last: int) -> Iterator[Case]:
 
 
 def _named(name: str, number: int | None) -> str:
-    return "" if number is None else f"{name} {number}"
+    """Name whom a phantom shows; thorax and abdomen of a number are the same patient, and so are head and jaw."""
+    kind = name.removeprefix("anatomy-")
+    if name == kind:
+        return "" if number is None else f"{name} {number}"
+    return f"anatomy of a {'trunk' if kind in ('thorax', 'abdomen') else 'head'} {number}"
 
 
 def _file(text: str) -> Case:
     path, slice_number = _path(text)
-    if (detect(path) in SCANS and detect(path) not in VOLUMES) or (detect(path) == "npz" and slice_number is None):
+    kind = _format(path)
+    if kind in SCANS and (kind not in VOLUMES or (kind == "npz" and slice_number is None)):
         return Measured(name=path.name, read=partial(read_scan, path), content=_digest(path), word=text)
     content = {"file": _digest(path), "slice": slice_number}
     return Simulated(
@@ -201,20 +208,28 @@ def _digest(path: Path) -> str:
     return digest.hexdigest()[:32]
 
 
+def _format(path: Path) -> str:
+    """Return what a file or store is; other folders are taken for those of DICOM slices."""
+    return "dicom" if path.is_dir() and not is_store(path) else detect(path)
+
+
 def _patient_of(path: Path) -> str:
     """Return whom a DICOM file or folder is of; other files do not say it."""
-    if detect(path) != "dicom":
+    if _format(path) != "dicom":
         return ""
     import pydicom
 
     first = path if path.is_file() else next(item for item in sorted(path.rglob("*")) if item.is_file())
-    told = pydicom.dcmread(first, stop_before_pixels=True, specific_tags=["PatientID"])
-    return f"patient {told.get('PatientID', '')}".strip()
+    told = pydicom.dcmread(first, stop_before_pixels=True, specific_tags=["PatientID", "StudyInstanceUID"])
+    name = str(told.get("PatientID", "")).strip()
+    if name.lower() in _NOBODY:
+        return f"study {told.get('StudyInstanceUID', '')}" if told.get("StudyInstanceUID") else ""
+    return f"patient {name}"
 
 
 def _patient(thing: Any) -> str:
     kind, seed = getattr(thing, "kind", None), getattr(thing, "seed", None)
-    return f"anatomy-{kind} {seed}" if kind in ANATOMIES else ""
+    return _named(f"anatomy-{kind}", seed) if kind in ANATOMIES else ""
 
 
 def _content(thing: Any) -> str:

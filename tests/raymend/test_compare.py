@@ -210,12 +210,12 @@ def test_a_window_is_needed_only_where_it_counts() -> None:
 def test_patients_of_the_test_are_apart_from_those_of_tuning_and_training() -> None:
     tuned = Method(
         name="tuned", label="tuned", source="test", needs="image", tuning="strength",
-        make=lambda trial, strength: trial.image, trained=lambda patient: patient == "anatomy-head 77",
+        make=lambda trial, strength: trial.image, trained=lambda patient: patient == "anatomy of a head 77",
     )  # fmt: skip
     with pytest.raises(ConfigError, match="tuning case anatomy-head:903"):
         compare([tuned], ["anatomy-head:903"], **(SMALL | {"budget": 2}))
     with pytest.raises(ConfigError, match="tuned has seen in training"):
-        compare([tuned], ["anatomy-head:77"], **SMALL)
+        compare([tuned], ["anatomy-jaw:77"], **SMALL)
 
 
 def test_each_method_tries_as_many_strengths_and_takes_the_best() -> None:
