@@ -15,7 +15,7 @@ from raymend.figures import grey
 from raymend.rendering import inside
 from recon.io.png import encode_palette
 
-_BUDGET: Final = 3.2e6  # pixels of all images, of about 1.6 bytes each in the page
+_BUDGET: Final = 5.2e6  # bytes of all images in the page
 _LEVELS: Final = 7  # of differences on either side of 0; 15 colours fit into 4 bits
 _COLD, _WARM = (38, 118, 212), (226, 98, 8)
 
@@ -32,9 +32,19 @@ class Sizes:
 
     @classmethod
     def of(cls, seen: Sequence[View]) -> "Sizes":
-        """Choose for all images of a page together."""
-        pixels = sum((len(one.planes) + 1) * one.reference[one.box].numel() for one in seen)
-        return cls(step=max(1, math.ceil(math.sqrt(pixels / _BUDGET) - 0.01)))
+        """Choose for all images of a page together, from what the first method's take: that is often the noisiest."""
+        whole = cls(step=1)
+        taken = sum((len(one.planes) + 1) * _taken(one, plane, whole) for one in seen for plane in _first(one))
+        return cls(step=max(1, math.ceil(math.sqrt(taken / _BUDGET))))
+
+
+def _first(seen: View) -> list[Tensor]:
+    return list(seen.planes.values())[:1]
+
+
+def _taken(seen: View, plane: Tensor, sizes: Sizes) -> int:
+    """Return the bytes of an image and its difference in the page."""
+    return len(_image(seen, plane, sizes)) + len(_difference(seen, plane, sizes))
 
 
 def cards(seen: View, sizes: Sizes, scores: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
@@ -50,7 +60,7 @@ def cards(seen: View, sizes: Sizes, scores: Mapping[str, Sequence[str]]) -> list
         {
             "name": name,
             "scores": scores.get(name, ()),
-            "image": inside(grey(_reduced(plane[seen.box], sizes.step)[None], seen.window)),
+            "image": _image(seen, plane, sizes),
             "detail": inside(grey(plane[seen.detail][None], seen.detail_window)),
             "difference": "" if at == 0 else _difference(seen, plane, sizes),
         }
@@ -77,6 +87,10 @@ def marks(seen: View) -> dict[str, float]:
         "from": seen.columns.start - left,
         "to": seen.columns.stop - left,
     }
+
+
+def _image(seen: View, plane: Tensor, sizes: Sizes) -> str:
+    return inside(grey(_reduced(plane[seen.box], sizes.step)[None], seen.window))
 
 
 def _difference(seen: View, plane: Tensor, sizes: Sizes) -> str:

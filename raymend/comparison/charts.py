@@ -115,7 +115,7 @@ def strip(found: Sequence[tuple[Mean, Sequence[float]]]) -> tuple[list[Dots], tu
         Dots(mean=at(m.mean), low=at(m.low), high=at(m.high), cases=tuple(x for c in cases if (x := at(c)) is not None))
         for m, cases in found
     ]
-    return dots, tuple((_at(x, ends, _INSET, STRIP - _INSET), _word(x)) for x in ticks(*ends, most=3))
+    return dots, tuple((_at(x, ends, _INSET, STRIP - _INSET), _word(x)) for x in ticks(*ends, most=4))
 
 
 def _wide(low: float, high: float) -> tuple[float, float]:

@@ -1,6 +1,7 @@
 """The page of a comparison: one file without a single request, that reads on a phone and prints."""
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -34,7 +35,7 @@ def page(outcome: Outcome, *, command: str = "") -> str:
         facts=facts(outcome),
         tables=[_table(outcome, measure) for measure in outcome.measures],
         cases=[_case(outcome, one, sizes) for one in seen],
-        conditions=wording.conditions(outcome),
+        conditions=[(name, _typeset(value)) for name, value in wording.conditions(outcome)],
         methods=[_method(outcome, entrant) for entrant in outcome.entrants],
         failures=_failures(outcome),
         notes=outcome.notes,
@@ -53,19 +54,20 @@ def page(outcome: Outcome, *, command: str = "") -> str:
 def facts(outcome: Outcome) -> str:
     """Return in a line how much was compared, and against what."""
     setup = outcome.setup
-    counts = (
+    sizes = {shown.grid.shape for shown in outcome.shown}
+    counts = [
         wording.counted(len(outcome.entrants), "method"),
         wording.counted(len(outcome.shown), "case"),
         wording.counted(setup.draws, "noise draw"),
-        f"{setup.size} × {setup.size} pixels",
-    )
+        *(f"{columns} × {rows} pixels" for _, rows, columns in sizes if len(sizes) == 1),
+    ]
     kinds = dict.fromkeys(shown.kind for shown in outcome.shown)
     return f"{' · '.join(counts)} · compared with the {' or the '.join(kinds)}"
 
 
 def _typeset(text: str) -> str:
     """Use the minus sign for negative numbers."""
-    return text.replace("[-", f"[{_MINUS}").replace(" -", f" {_MINUS}")
+    return re.sub(r"(?<![\w-])-(?=\d)", _MINUS, text)
 
 
 def _table(outcome: Outcome, measure: Measure) -> dict[str, Any]:
@@ -80,7 +82,7 @@ def _table(outcome: Outcome, measure: Measure) -> dict[str, Any]:
         "title": wording.titled(measure),
         "label": measure.label,
         "direction": wording.DIRECTION[measure.better],
-        "protocol": measure.protocol,
+        "protocol": _typeset(measure.protocol),
         "headline": _typeset(wording.headline(outcome, measure)),
         "over": f"mean of {len(outcome.shown)} cases" if whole == ALL else whole,
         "cases": [shown.name for shown in outcome.shown] if whole == ALL else [],
@@ -98,7 +100,8 @@ def _row(outcome: Outcome, measure: Measure, at: int) -> dict[str, Any]:
         "name": name,
         "style": at,
         "whole": _number(outcome, whole, name, measure),
-        "change": "" if changed is None else _typeset(f" {wording.signed(changed)}").strip(),
+        "change": ("", "") if changed is None else [_typeset(part) for part in wording.percent(changed)],
+        "over": _over(outcome, measure, name),
         "judged": _judged(changed, measure),
         "rank": wording.ranks(outcome, whole, measure).get(name, ""),
         "cases": cases,
@@ -106,15 +109,28 @@ def _row(outcome: Outcome, measure: Measure, at: int) -> dict[str, Any]:
     }
 
 
+def _over(outcome: Outcome, measure: Measure, name: str) -> str:
+    """Return over how many cases a change is, where that is not all of them."""
+    count = wording.compared(outcome, name, measure.name)
+    return wording.counted(count, "case") if count < len(outcome.shown) else ""
+
+
 def _number(outcome: Outcome, case: str, method: str, measure: Measure) -> dict[str, Any]:
     """Return a number with its interval, or why there is none."""
     row, places = outcome.row(case, method, measure.name), wording.decimals(outcome, measure.name)
     return {
-        "mean": _typeset(f" {wording.number(row.mean, places)}").strip() if not math.isnan(row.mean) else "",
+        "mean": "" if math.isnan(row.mean) else _typeset(wording.number(row.mean, places)),
         "ends": _typeset(wording.ends(row, places)),
         "best": outcome.best(case, measure.name) == method,
         "failed": failure(outcome, case, method),
+        "count": _count(outcome, case, method),
     }
+
+
+def _count(outcome: Outcome, case: str, method: str) -> str:
+    """Return on how many cases a method failed, where that is not all of them."""
+    failed = sum(bool(outcome.cell(shown.name, method).message) for shown in outcome.shown)
+    return f" on {failed} of {len(outcome.shown)}" if case == ALL and failed < len(outcome.shown) else ""
 
 
 def _judged(changed: Mean | None, measure: Measure) -> str:
@@ -160,7 +176,7 @@ def _scores(outcome: Outcome, shown: Shown, method: str) -> list[str]:
 
 
 def _span(low: float, high: float) -> str:
-    return _typeset(f" {low:g} to {high:g} HU").strip()
+    return _typeset(f"{low:g} to {high:g} HU")
 
 
 def _slice(seen: View) -> str:

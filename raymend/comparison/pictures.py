@@ -107,6 +107,7 @@ def _sheet(seen: View) -> "Figure":
     tall = blocks * (2 * step * height / width + step + 0.45) + 0.35
     figure = _figure(8.8, tall)
     ratios = [height / width, height / width, 1.0] * blocks
+    figure.get_layout_engine().set(h_pad=0.02, hspace=0.01)  # type: ignore[call-arg, union-attr]
     places = figure.subplots(3 * blocks, across, squeeze=False, height_ratios=ratios)
     drawn: list[Any] = []
     for place in places.flat:

@@ -44,24 +44,27 @@ def blocks(outcome: Outcome) -> list[str]:
 
 def _block(outcome: Outcome, case: str) -> Iterator[str]:
     yield from _wrapped(_about(outcome, case), "")
-    for measures in _fitting(outcome, case):
-        lines = [_line(outcome, case, entrant.name, measures) for entrant in outcome.entrants]
+    names = wording.labels(outcome)
+    columns = [
+        [_heading(measure), *(_cell(outcome, case, name, measure) for name in names)] for measure in outcome.measures
+    ]
+    for part in _fitting(names, columns, 8):
+        measures = [outcome.measures[at] for at in part]
         headings = ["method", *(_heading(measure) for measure in measures), "s"]
-        yield from _aligned(headings, lines)
+        yield from _aligned(headings, [_line(outcome, case, name, measures) for name in names])
 
 
-def _fitting(outcome: Outcome, case: str) -> Iterator[list[Measure]]:
-    """Split the metrics so that each part fits the terminal."""
-    used = len(_GAP) + max(len(name) for name in ("method", *wording.labels(outcome))) + 8
-    part: list[Measure] = []
-    left = _WIDTH - used
-    for measure in outcome.measures:
-        cells = [_cell(outcome, case, entrant.name, measure) for entrant in outcome.entrants]
-        width = len(_GAP) + max(len(text) for text in (_heading(measure), *cells))
+def _fitting(names: Sequence[str], columns: Sequence[Sequence[str]], besides: int) -> Iterator[list[int]]:
+    """Split columns, given by their texts, so that each part fits the terminal; yield their numbers."""
+    room = _WIDTH - len(_GAP) - max(len(name) for name in ("method", *names)) - besides
+    part: list[int] = []
+    left = room
+    for at, column in enumerate(columns):
+        width = len(_GAP) + max(len(text) for text in column)
         if part and width > left:
             yield part
-            part, left = [], _WIDTH - used
-        part.append(measure)
+            part, left = [], room
+        part.append(at)
         left -= width
     yield part
 
@@ -135,24 +138,24 @@ def _about(outcome: Outcome, case: str) -> str:
 def _changes(outcome: Outcome) -> Iterator[str]:
     """Yield the changes from the baseline with their paired intervals."""
     baseline, *others = wording.labels(outcome)
-    found = {
-        (name, measure.name): wording.change(outcome, name, measure.name)
-        for name in others
-        for measure in outcome.measures
-    }
-    if not any(found.values()):
+    cells = {name: [_change(outcome, name, measure) for measure in outcome.measures] for name in others}
+    if all(cell == "-" for row in cells.values() for cell in row):
         return
     paired = wording.counted(len(outcome.shown), "case") if len(outcome.shown) > 1 else "noise draws"
     yield f"change from {baseline}, paired over {paired}"
-    lines = [(name, [_signed(found[name, measure.name]) for measure in outcome.measures], "") for name in others]
-    yield from _aligned(["method", *(measure.label for measure in outcome.measures)], lines)
+    columns = [[m.label, *(cells[name][at] for name in others)] for at, m in enumerate(outcome.measures)]
+    for part in _fitting(others, columns, 0):
+        lines = [(name, [cells[name][at] for at in part], "") for name in others]
+        yield from _aligned(["method", *(outcome.measures[at].label for at in part)], lines)
     yield ""
 
 
-def _signed(found: object) -> str:
-    from raymend.comparison.intervals import Mean
-
-    return wording.signed(found) if isinstance(found, Mean) else "-"
+def _change(outcome: Outcome, method: str, measure: Measure) -> str:
+    found = wording.change(outcome, method, measure.name)
+    if found is None:
+        return "-"
+    count = wording.compared(outcome, method, measure.name)
+    return wording.signed(found) + (f" ({wording.counted(count, 'case')})" if count < len(outcome.shown) else "")
 
 
 def _headlines(outcome: Outcome) -> Iterator[str]:

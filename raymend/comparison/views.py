@@ -98,7 +98,7 @@ def view(outcome: Outcome, shown: Shown, window: Window | None = None) -> View:
         window=window,
         limit=_limit(reference, list(planes.values()), mask),
         detail=detail,
-        detail_window=_narrower(reference[detail], window),
+        detail_window=_narrower(reference[detail], [plane[detail] for plane in planes.values()], window),
         row=row,
         columns=columns,
         reference=reference,
@@ -231,10 +231,11 @@ def _line(reference: Tensor, detail: Box, box: Box, window: Window) -> tuple[int
     return row, slice(max(box[1].start, columns.start - side), min(box[1].stop, columns.stop + side))
 
 
-def _narrower(part: Tensor, window: Window) -> Window:
-    """Return a window that the detail fills, where the images' is much wider."""
+def _narrower(part: Tensor, parts: Sequence[Tensor], window: Window) -> Window:
+    """Return a window that the detail fills with the methods' usual noise, where the images' is much wider."""
     low, high = torch.quantile(part.flatten(), torch.tensor([0.02, 0.98], dtype=torch.float64)).tolist()
-    margin = max(75.0, 0.3 * (high - low))
+    errors = sorted(float((each - part).square().mean().sqrt()) for each in parts)
+    margin = max(75.0, 0.3 * (high - low), *(1.5 * error for error in errors[len(errors) // 2 :][:1]))
     tight = max(window[0], round(low - margin, -1)), min(window[1], round(high + margin, -1))
     return tight if tight[1] - tight[0] < 0.7 * (window[1] - window[0]) else window
 

@@ -13,6 +13,7 @@ from raymend.comparison.intervals import Mean, over_draws
 from raymend.comparison.outcome import ALL, Measure, Outcome, Row, names_of
 
 _MOST: Final = 6  # decimals
+_FEW: Final = 4  # tied methods that a sentence may name
 _SIGN: Final = {"lower": -1, "higher": 1}
 
 DIRECTION: Final = {"lower": "lower is better", "higher": "higher is better"}
@@ -66,6 +67,15 @@ def change(outcome: Outcome, method: str, metric: str, baseline: str | None = No
     return _paired_draws(outcome, method, metric, first)
 
 
+def compared(outcome: Outcome, method: str, metric: str) -> int:
+    """Return how many cases have numbers of a method and of the baseline."""
+    pairs = [
+        [outcome.row(shown.name, name, metric).mean for name in (method, outcome.entrants[0].name)]
+        for shown in outcome.shown
+    ]
+    return sum(all(map(math.isfinite, pair)) for pair in pairs)
+
+
 def clear(found: Mean | None) -> bool:
     """Tell whether a change has an interval that leaves out 0."""
     return found is not None and (found.low > 0 or found.high < 0)
@@ -73,9 +83,14 @@ def clear(found: Mean | None) -> bool:
 
 def signed(found: Mean) -> str:
     """Return a relative change in per cent with the ends of its interval."""
+    return " ".join(part for part in percent(found) if part)
+
+
+def percent(found: Mean) -> tuple[str, str]:
+    """Return a relative change in per cent, and the ends of its interval or nothing."""
     places = 1 if abs(found.mean) < 0.1 else 0
     value, low, high = (f"{100 * each:+.{places}f}" for each in (found.mean, found.low, found.high))
-    return f"{value} %" + (f" [{low}, {high}]" if math.isfinite(found.low) else "")
+    return f"{value} %", f"[{low}, {high}]" if math.isfinite(found.low) else ""
 
 
 def ranks(outcome: Outcome, case: str, measure: Measure) -> dict[str, int]:
@@ -103,6 +118,8 @@ def headline(outcome: Outcome, measure: Measure) -> str:
     if len(order) == 1:
         return _alone(outcome, measure, order[0])
     tied = rivals(outcome, measure)
+    if len(tied) > _FEW:
+        return f"{tied[0]} has the best mean {measure.label}, {_crowd(outcome, tied)}."
     if len(tied) > 1:
         return f"{_listed(tied)} are tied for first in {measure.label}{_best_of(outcome, measure, tied)}."
     baseline = ", the baseline," if order[0] == outcome.entrants[0].name else ""
@@ -196,6 +213,13 @@ def _beside(outcome: Outcome, measure: Measure, name: str) -> str:
     value, one, two = (100 * abs(each) for each in (found.mean, found.low, found.high))
     inside = f" [{min(one, two):.{places}f}, {max(one, two):.{places}f}]" if math.isfinite(found.low) else ""
     return f", {value:.{places}f} %{inside} {'below' if found.mean < 0 else 'above'} {baseline}"
+
+
+def _crowd(outcome: Outcome, tied: Sequence[str]) -> str:
+    """Say that many are not clearly behind, and whether the baseline is one of them."""
+    baseline = outcome.entrants[0].name
+    among = f", {baseline} among them" if baseline in tied[1:] else ""
+    return f"but {len(tied) - 1} others are not clearly behind{among}"
 
 
 def _best_of(outcome: Outcome, measure: Measure, tied: Sequence[str]) -> str:
