@@ -42,13 +42,14 @@ _NPS_COUNT, _NPS_LEAST = 8, 2  # squares, and fewest before smaller ones are tak
 def protocol(name: str, setup: Setup) -> str:
     """Say what a metric rests on."""
     draws = f"{setup.draws} draws of noise"
+    first, *smaller = (str(2 * reach + 1) for reach in _NPS_REACH)
     faint = f"discs of {setup.faint:g} HU and {_FAINT} pixels radius"
     return {
         "noise": f"deviation of voxels between {draws}; of measured scans, of the noise that is added",
         "bias": f"RMS of the mean over {draws} minus the reference, less the noise left in that mean",
         "noise-frequency": (
             f"mean frequency of the radial NPS of what differs between {draws}, in up to {_NPS_COUNT} flat squares in "
-            "tissue of the middle slice, of 33 pixels (25 or 17 where there is less room)"
+            f"tissue of the middle slice, of {first} pixels ({' or '.join(smaller)} where there is less room)"
         ),
         "ttf50": (
             f"frequency at which the edge of added discs of {setup.contrast:g} HU keeps half of that contrast, 0 "

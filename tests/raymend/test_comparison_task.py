@@ -24,9 +24,9 @@ NOISE, SIZE, STEP = 20.0, 128, 0.8  # HU, pixels, mm
 Values = dict[str, tuple[float, ...]]
 
 
-def white(draws: int, *, size: int = SIZE, level: float = 40.0, first: int = 0) -> Prepared:
+def white(draws: int, *, size: int = SIZE, level: float = 40.0, first: int = 0, slices: int = 1) -> Prepared:
     """A constant image with white noise; there are no projections."""
-    grid = VolumeGrid(shape=(1, size, size), spacing=(1.0, STEP, STEP))
+    grid = VolumeGrid(shape=(slices, size, size), spacing=(1.0, STEP, STEP))
 
     def draw(number: int) -> Trial:
         noise = NOISE * torch.randn(grid.shape, generator=generator(first + number))
@@ -191,6 +191,19 @@ def test_a_scan_has_all_numbers_and_the_same_ones_again(scanned: Prepared) -> No
     assert measured(["ttf50"], plain, replace(scanned, draws=1))["ttf50"] == found["ttf50"][:1]
     soft = measured(["noise", "noise-frequency"], blurred(1.0), scanned)
     assert all(mean(soft[name]) < 0.8 * mean(found[name]) for name in soft)
+
+
+def test_volumes_are_asked_in_their_middle_slice() -> None:
+    def only_there(trial: Trial) -> Tensor:
+        image = trial.image.clone()
+        image[0], image[2] = 0, 0
+        return image
+
+    case = white(3, slices=3)
+    found, whole = measured(TASKS, only_there, case), measured(TASKS, plain, case)
+    for name in ("noise-frequency", "ttf50", "cnr", "detectability"):
+        assert found[name] == whole[name]
+    assert mean(found["noise"]) == pytest.approx(NOISE / math.sqrt(3), rel=0.02)
 
 
 def test_squares_lie_in_flat_tissue_inside_the_mask_and_apart(scanned: Prepared) -> None:
