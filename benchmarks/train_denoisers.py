@@ -1,7 +1,7 @@
 """Train the denoisers that raymend ships, from making the data to the scores: the whole recipe.
 
     python benchmarks/train_denoisers.py --folder DIR                  data, both networks, scores, weights
-    python benchmarks/train_denoisers.py --folder DIR --only unet-ldct  one network: two processes share the work
+    python benchmarks/train_denoisers.py --folder DIR --only unet       one network: two processes share the work
     python benchmarks/train_denoisers.py --folder DIR --quick           all of it at a size that learns nothing
 
 Whatever ends it, the same command goes on from where it was.
@@ -42,13 +42,13 @@ class Recipe:
 
 
 RECIPES = {
-    "unet-ldct": Recipe(
+    "unet": Recipe(
         architecture="UNet", settings={"widths": [48, 96, 128, 192]}, patch=96, batch=6, rate=6e-4, steps=11_000
     ),
     "red-cnn": Recipe(architecture="REDCNN", settings={"width": 48}, patch=96, batch=4, rate=3e-4, steps=10_000),
 }
 QUICK = {
-    "unet-ldct": Recipe(architecture="UNet", settings={"widths": [4, 8]}, patch=32, batch=2, rate=1e-3, steps=4),
+    "unet": Recipe(architecture="UNet", settings={"widths": [4, 8]}, patch=32, batch=2, rate=1e-3, steps=4),
     "red-cnn": Recipe(architecture="REDCNN", settings={"width": 4}, patch=32, batch=2, rate=1e-3, steps=4),
 }
 SMALL = data.Plan(slices=2, images=1, size=64, views=40, raster=3.0)

@@ -1,7 +1,7 @@
 """Denoising by a network that was trained on simulated patients."""
 
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -9,8 +9,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from recon import checks
-from recon.errors import CheckpointError, ConfigError, ShapeError
+from recon.errors import CheckpointError
+from restoration.denoisers.denoiser import Plane, Slicewise
 from restoration.denoisers.noise_level import noise_level
 from restoration.weights.store import SHIPPED, load_weights, read_card
 
@@ -19,24 +19,35 @@ _HALO: Final = 64  # pixels around them that the networks look at
 _LEAST: Final = 32  # pixels along a side; smaller images are continued
 
 
-@dataclass(frozen=True)
-class Learned:
+#: What a shipped network is called in tables, and where it is from.
+_ABOUT: Final = {
+    "unet": ("U-Net, trained on phantoms", "Ronneberger, Fischer and Brox 2015, MICCAI: 234-241; weights of our own"),
+    "red-cnn": (
+        "RED-CNN, trained on phantoms",
+        "Chen et al. 2017, IEEE Transactions on Medical Imaging 36(12): 2524-2535; weights of our own",
+    ),
+}
+_PATIENT: Final = re.compile(r"anatomy of a \w+ (\d+)")
+
+
+class Learned(Slicewise):
     """A trained network as a denoiser of CT images.
 
     It was trained on reconstructions of phantoms only; its card says how much it gains on them and on real slices.
 
     Args:
-        name: of the weights: "unet-ldct" or "red-cnn" in the folder that raymend ships.
+        name: of the weights, such as "unet" or "red-cnn" in the folder that raymend ships.
         folder: where the weights are.
     """
 
-    name: str = "unet-ldct"
-    folder: Path = SHIPPED
+    def __init__(self, name: str = "unet", folder: Path = SHIPPED) -> None:
+        self.name, self.folder = name, Path(folder)
+        self.label, self.source = _ABOUT.get(name, (f"network {name}", "the user's own"))
 
     @property
     def path(self) -> Path:
         """Where the weights are."""
-        return Path(self.folder) / f"{self.name}.safetensors"
+        return self.folder / f"{self.name}.safetensors"
 
     @property
     def card(self) -> dict[str, Any]:
@@ -47,6 +58,23 @@ class Learned:
         """
         return read_card(self.path)
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What its images depend on: the checksum of the weights."""
+        return {} if self.missing() else {"sha256": self.card["sha256"]}
+
+    @property
+    def note(self) -> str:
+        """How much it gains on patients of the kind it was trained on, and on real slices."""
+        scores = {} if self.missing() else self.card.get("scores", {})
+        if "drop" not in scores:
+            return ""
+        inside, outside = (100 * scores[f"cut {domain}"] for domain in ("in domain", "out of domain"))
+        return (
+            f"trained on random patients only: takes away {inside:.0f} % of the RMSE of other such patients and "
+            f"{outside:.0f} % of that of real slices at the same dose, {scores['drop']:.2f} times less"
+        )
+
     def missing(self) -> str:
         """Say why it cannot run, or nothing if it can."""
         try:
@@ -55,38 +83,24 @@ class Learned:
             return str(error)
         return ""
 
-    def __call__(self, image: Tensor, noise: float | None = None, strength: float = 1.0) -> Tensor:
-        """Denoise slice by slice.
+    def trained_on(self, patient: str) -> bool:
+        """Tell whether a patient, in the words of a comparison, was seen in training."""
+        number = _PATIENT.fullmatch(patient)
+        if number is None or self.missing():
+            return False
+        first, last = self.card["training patients"]["seeds"]
+        return bool(first <= int(number[1]) <= last)
 
-        Args:
-            image: HU, float32 (z, y, x).
-            noise: standard deviation of the noise in HU, as `noise_level` tells it; None asks it of each slice.
-            strength: factor on the level that the U-Net is told; on what RED-CNN, which is told none, takes away.
+    def _plane(self, plane: Plane, noise: float | None, strength: float) -> Tensor:
+        """Denoise a slice; the strength scales the level a network is told, or else what it takes away."""
+        model, unit = self._loaded(torch.device("cpu"))
+        image, told = torch.from_numpy(plane), bool(model.level)
+        level = (noise_level(image) if noise is None else noise) * strength / unit if told else 0.0
+        found = _tiled(model, image / unit, level) * unit
+        return found if told or strength == 1 else image + strength * (found - image)
 
-        Returns:
-            HU, of the shape of the image, on its device.
-
-        Raises:
-            ShapeError: an image of other axes or another type.
-            NumericalError: NaN or Inf.
-            ConfigError: a negative noise or strength.
-            CheckpointError: weights that are missing or damaged.
-        """
-        checks.all_finite("image", checks.floating("image", image))
-        if image.ndim != 3 or image.dtype != torch.float32:
-            raise ShapeError(f"image: expected float32 (z, y, x), got {image.dtype} {tuple(image.shape)}")
-        for name, value in (("noise", noise), ("strength", strength)):
-            if value is not None and checks.finite(name, value) < 0:
-                raise ConfigError(f"{name}: expected 0 or more, got {value}")
-        model, unit = self._loaded(image.device)
-        slices = [self._slice(model, unit, one, noise, strength) for one in image]
-        return torch.stack(slices) if slices else image.clone()
-
-    def _slice(self, model: nn.Module, unit: float, plane: Tensor, noise: float | None, strength: float) -> Tensor:
-        told = bool(model.level)
-        level = (noise_level(plane) if noise is None else noise) * strength / unit if told else 0.0
-        found = _tiled(model, plane / unit, level) * unit
-        return found if told or strength == 1 else plane + strength * (found - plane)
+    def _denoised(self, plane: Plane, noise: float) -> Tensor:
+        return self._plane(plane, noise, 1.0)
 
     def _loaded(self, device: torch.device) -> tuple[nn.Module, float]:
         stamp = tuple(_stamp(path) for path in (self.path, self.path.with_suffix(".json")))

@@ -3,7 +3,6 @@
 import difflib
 from collections.abc import Callable
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Final, cast
 
 from recon.errors import ConfigError
@@ -20,12 +19,10 @@ def _learned(name: str) -> Callable[[], Denoiser]:
     return make
 
 
-_NETWORKS = ("red-cnn", "unet") if find_spec("restoration.denoisers.learned") else ()
-
 #: How to make each denoiser, by its name on the command line; a new one is a line here.
 DENOISERS: Final[dict[str, Callable[[], Denoiser]]] = {
     **{one.name: type(one) for one in CLASSICAL},
-    **{name: _learned(name) for name in _NETWORKS},
+    **{name: _learned(name) for name in ("red-cnn", "unet")},
 }
 
 
