@@ -276,7 +276,8 @@ def test_page_says_all_that_numbers_rest_on(outcome: Outcome) -> None:
     for said in (
         "somatom16", "10000 photons", "seed 1", "data range 2000 HU", "−1000 to 1000 HU", "body",
         "a paper of 1984", "anatomy-101", "the best of 6", "suit methods that favour flat regions", "Setup(preset=",
-        "raymend 0", "phantom", "its licence keeps it out of here", "Radial noise power spectrum", "Profile along the marked line",
+        "raymend 0", "phantom", "its licence keeps it out of here", "Radial noise power spectrum",
+        "Profile along the marked line",
     ):  # fmt: skip
         assert said in html, said
 
