@@ -134,20 +134,37 @@ def conditions(outcome: Outcome) -> list[tuple[str, str]]:
     setup = outcome.setup
     limits = setup.limits
     window = "none" if limits is None else f"{limits[0]:g} to {limits[1]:g} HU, data range {limits[1] - limits[0]:g} HU"
-    said = [
+    sizes = list(dict.fromkeys(" × ".join(map(str, shown.reference.shape[1:])) for shown in outcome.shown))
+    return [
         ("baseline", outcome.entrants[0].name),
-        ("simulated scanner", f"{setup.preset}, {f'{setup.views} views' if setup.views else 'all its views'}"),
-        ("simulated dose", _dose(outcome)),
-        ("measured scans", f"{100 * setup.fraction:g} % of their dose"),
-        ("image", f"{setup.size} pixels along a side"),
-        ("noise draws", f"{setup.draws}, the first with seed {setup.seed}; the same for all methods"),
+        *_scans(outcome),
+        ("images", f"{_listed(sizes)} pixels"),
+        ("noise draws", _draws(outcome)),
         ("reference", _listed(list(dict.fromkeys(shown.kind for shown in outcome.shown)))),
         ("window", window),
         ("tuning", _tuning(outcome)),
         ("intervals", _intervals(outcome)),
         ("software", versions()),
     ]
-    return [pair for pair in said if pair[0] != "measured scans" or setup.fraction < 1]
+
+
+def _scans(outcome: Outcome) -> list[tuple[str, str]]:
+    """Return scanner and dose of the cases that have them."""
+    setup, said = outcome.setup, []
+    views = f"{setup.views} views" if setup.views else "all its views"
+    if any(shown.kind != "full-dose reconstruction" for shown in outcome.shown):
+        said += [("simulated scanner", f"{setup.preset}, {views}"), ("simulated dose", _dose(outcome))]
+    if any(shown.about.startswith("measured scan") for shown in outcome.shown):
+        said.append(("measured scans", f"{100 * setup.fraction:g} % of their dose, {views.replace('its', 'their')}"))
+    return said
+
+
+def _draws(outcome: Outcome) -> str:
+    """Return how often the noise was drawn."""
+    most = max((len(values) for cell in outcome.cells.values() for values in cell.values.values()), default=0)
+    if most < 2:
+        return "one; no interval over draws"
+    return f"{most}, the first with seed {outcome.setup.seed}; the same for all methods"
 
 
 def versions() -> str:
