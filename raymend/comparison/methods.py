@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import torch
 from torch import Tensor
@@ -16,12 +16,13 @@ from raymend.nearest import nearest
 from raymend.reconstruction import ALGEBRAIC, ITERATIONS, PENALISED, RESTORING, Settings, check_method, run
 from recon import to_hu
 from recon.errors import ConfigError, NumericalError, ShapeError
-from restoration.denoisers import DENOISERS, Denoiser
+from restoration.denoisers import DENOISERS, Denoiser, denoiser
 from restoration.plug_in import load_plug_in, plug_in
 
 #: How the settings of a method are chosen: it has none, it chooses on each scan without the truth, or on tuning cases.
 Tuning = Literal["none", "self", "strength"]
 
+_PRIORS: Final = ("nlm", "tv", "unet")  # denoisers that are offered as priors
 _WEAKEST, _STRONGEST = 0.25, 8.0  # factors on the default strength between which settings are tried
 
 
@@ -87,7 +88,7 @@ def candidates(budget: int) -> tuple[float, ...]:
 
 def methods() -> dict[str, Method]:
     """Return every method that raymend knows, by name."""
-    found = [*_analytic(), *_algebraic(), *_penalised(), *_restoring(), *_denoising(), *_learned()]
+    found = [*_analytic(), *_algebraic(), *_penalised(), *_restoring(), *_denoising(), *_plugged(), _self_taught()]
     return {method.name: replace(method, word=method.name) for method in found}
 
 
@@ -129,20 +130,20 @@ def _named(name: str) -> Method:
     )
 
 
-def of_denoiser(denoiser: Denoiser) -> Method:
+def of_denoiser(one: Denoiser) -> Method:
     """Return the method that denoises the image by FBP or FDK, or the image that is given."""
     return Method(
-        name=denoiser.name, label=denoiser.label, source=denoiser.source, needs="image", tuning="strength",
-        make=lambda trial, strength: denoiser(trial.image, strength=strength), missing=denoiser.missing,
-        identity=_identity(denoiser),
-        trained=getattr(denoiser, "trained_on", lambda patient: False), note=getattr(denoiser, "note", ""),
+        name=one.name, label=one.label, source=one.source, needs="image", tuning="strength",
+        make=lambda trial, strength: one(trial.image, strength=strength), missing=one.missing,
+        identity=_identity(one),
+        trained=getattr(one, "trained_on", lambda patient: False), note=getattr(one, "note", ""),
     )  # fmt: skip
 
 
-def _identity(denoiser: Denoiser) -> dict[str, Any]:
+def _identity(one: Denoiser) -> dict[str, Any]:
     """Return what a denoiser's images depend on: the checksum of its weights, or the text of a user's function."""
-    told = dict(getattr(denoiser, "identity", {}))
-    function = getattr(denoiser, "function", None)
+    told = dict(getattr(one, "identity", {}))
+    function = getattr(one, "function", None)
     if function is not None:
         try:
             told["code"] = inspect.getsource(function)
@@ -238,5 +239,40 @@ def _denoising() -> list[Method]:
     return [of_denoiser(make()) for make in DENOISERS.values()]
 
 
-def _learned() -> list[Method]:
-    return []
+def _plugged() -> list[Method]:
+    """Return the denoisers as priors."""
+    source = "Zhang et al. 2021, IEEE TPAMI 44(10): 6360-6376; the prior: "
+    found = [(name, denoiser(name)) for name in _PRIORS]
+    return [
+        Method(
+            name=f"pnp-{name}", label=f"plug-and-play PWLS, {one.label}", source=source + one.source,
+            needs="projections", tuning="strength", make=partial(_with_prior, one), missing=one.missing,
+            identity=_identity(one), trained=getattr(one, "trained_on", lambda patient: False),
+            note=getattr(one, "note", ""),
+        )
+        for name, one in found
+    ]  # fmt: skip
+
+
+def _with_prior(prior: Denoiser, trial: Trial, strength: float) -> Tensor:
+    from restoration.denoisers.plug_and_play import plug_and_play
+
+    assert trial.scan is not None  # `Method.image` asks for it
+    solution = plug_and_play(trial.scan, trial.grid, prior, strength=strength)
+    if not solution.status.ok:
+        raise NumericalError(solution.advice)
+    return to_hu(solution.image, trial.water)
+
+
+def _self_taught() -> Method:
+    return Method(
+        name="noise2inverse", label="Noise2Inverse, trained on each scan", needs="projections", tuning="none",
+        source="Hendriksen, Pelt and Batenburg 2020, IEEE TCI 6: 1320-1335", make=_taught,
+    )  # fmt: skip
+
+
+def _taught(trial: Trial, strength: float) -> Tensor:
+    from restoration.denoisers.noise2inverse import noise2inverse
+
+    assert trial.scan is not None  # `Method.image` asks for it
+    return to_hu(noise2inverse(trial.scan, trial.grid, seed=trial.seed), trial.water)

@@ -43,7 +43,13 @@ class NonLocalMeans(Classical):
 
     def _denoised(self, plane: Plane, noise: float) -> Any:
         smooth = _restoration().denoise_nl_means(
-            plane, patch_size=5, patch_distance=5, h=0.7 * noise, sigma=0.7 * noise, fast_mode=True, preserve_range=True
+            plane,
+            patch_size=5,
+            patch_distance=10,
+            h=0.7 * noise,
+            sigma=0.7 * noise,
+            fast_mode=True,
+            preserve_range=True,
         )
         return smooth.reshape(plane.shape)  # a single pixel comes back without axes
 
