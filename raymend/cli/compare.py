@@ -15,7 +15,7 @@ from raymend.cli.progress import Advance, progress
 if TYPE_CHECKING:
     from raymend.comparison.outcome import Outcome
 
-METHODS = "fbp,fbp-hann,nlm,tv,pwls-spad"
+METHODS = "fbp,fbp-hann,nlm,tv,red-cnn,unet,pwls-spad"
 CASES = "anatomy-thorax:1,anatomy-abdomen:2,anatomy-head:3"
 
 

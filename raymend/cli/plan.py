@@ -14,7 +14,7 @@ from raymend.cli.compare import parse_window, shown, split
 def plan(
     methods: Annotated[
         str, typer.Option(help="Names that `raymend methods` lists, or file.py:function.")
-    ] = "fbp-hann,nlm,tv",
+    ] = "fbp-hann,nlm,unet",
     photons: Annotated[str, typer.Option(help="Doses: photons per pixel and view.")] = "1e4,3e4,1e5,3e5",
     views: Annotated[str, typer.Option(help="Numbers of views.")] = "145,290,580,1160",
     case: Annotated[str, typer.Option(help="A phantom, patient or volume; see compare.")] = "anatomy-thorax:1",

@@ -95,8 +95,10 @@ class Learned(Slicewise):
         """Denoise a slice; the strength scales the level a network is told, or else what it takes away."""
         model, unit = self._loaded(torch.device("cpu"))
         image, told = torch.from_numpy(plane), bool(model.level)
-        level = (noise_level(image) if noise is None else noise) * strength / unit if told else 0.0
-        found = _tiled(model, image / unit, level) * unit
+        measured = noise_level(image) if noise is None else noise
+        if measured == 0:
+            return image  # there is nothing to take away
+        found = _tiled(model, image / unit, measured * strength / unit if told else 0.0) * unit
         return found if told or strength == 1 else image + strength * (found - image)
 
     def _denoised(self, plane: Plane, noise: float) -> Tensor:
