@@ -69,8 +69,10 @@ class _Crew:
         process, job = None, None
         try:
             while not self._stopped.is_set() and (job := self._next(job)) is not None:
-                if process is None or process.poll() is not None:
-                    process = self._process(count)
+                if process is not None and process.poll() is not None:
+                    self._close(process)
+                    process = None
+                process = process or self._process(count)
                 cell = self._asked(process, job)
                 with self._lock:
                     self._done(job, cell)
