@@ -62,12 +62,13 @@ def test_a_large_image_in_tiles_is_the_image_in_one(small: Learned, monkeypatch:
     whole = small(image, noise=20.0)
     monkeypatch.setattr(learned, "_TILE", 48)
     monkeypatch.setattr(learned, "_HALO", 48)
-    torch.testing.assert_close(small(image, noise=20.0), whole, rtol=0, atol=1e-3)  # HU; 8e-5 was measured
+    torch.testing.assert_close(small(image, noise=20.0), whole, rtol=0, atol=1e-3)  # HU; 3e-5 was measured
 
 
 def test_strength_scales_the_level_or_the_residual(small: Learned) -> None:
     image = picture(1, 32, 32)
     whole, half = small(image, noise=20.0), small(image, noise=20.0, strength=0.5)
+    assert float((whole - image).abs().max()) > 1
     if small.card["architecture"] == "UNet":
         assert torch.equal(half, small(image, noise=10.0))
         assert not torch.equal(half, whole)
@@ -151,4 +152,4 @@ def test_what_is_shipped_fits_its_card_and_removes_noise(name: str) -> None:
     clean[:, 16:48, 16:48] = 60.0
     noisy = clean + 40 * torch.randn(clean.shape, generator=generator(0))
     error = (denoiser(noisy) - clean).square().mean().sqrt()
-    assert float(error) < 15  # of 40 HU
+    assert float(error) < 15  # of 40 HU; 8.6 and 13.5 were measured
