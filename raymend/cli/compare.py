@@ -47,8 +47,11 @@ def compare(
     seed: Annotated[int, typer.Option(help="Of the first noise draw.")] = 0,
     draws: Annotated[int, typer.Option(help="How often the noise is drawn, for intervals.")] = 3,
     window: Annotated[
-        str, typer.Option(help="low,high in HU, or chest, abdomen or neuro: of PSNR, SSIM, FSIM and pictures.")
+        str, typer.Option(help="low,high in HU, or chest, abdomen or neuro: of PSNR, SSIM and FSIM.")
     ] = "-1000,1000",
+    display: Annotated[
+        str | None, typer.Option(help="The pictures' window, such as -160,240.", show_default="--window")
+    ] = None,
     reference: Annotated[
         str, typer.Option(help="What simulated scans are compared with: phantom or noise-free (projections).")
     ] = "phantom",
@@ -78,7 +81,7 @@ def compare(
             tuning=None if tuning_cases is None else split(tuning_cases), progress=tell, preset=preset,
             photons=parse_photons(photons), electronic=electronic, views=views, fraction=_share(dose), size=size,
             seed=seed, draws=draws, window=parse_window(window), reference=reference, budget=budget, contrast=contrast,
-            faint=faint, resample=resample,
+            display=None if display is None else parse_window(display, "--display"), faint=faint, resample=resample,
         )  # fmt: skip
     seconds = time.perf_counter() - begun
     if json:
@@ -128,7 +131,7 @@ def parse_photons(text: str) -> float | None:
         raise common.config_error(f"--photons: expected a number such as 1e5, or none, got {text!r}") from None
 
 
-def parse_window(text: str) -> "tuple[float, float] | str | None":
+def parse_window(text: str, option: str = "--window") -> "tuple[float, float] | str | None":
     """Read limits in HU, the name of a window, or none."""
     from recon.metrics import WINDOWS
 
@@ -140,7 +143,7 @@ def parse_window(text: str) -> "tuple[float, float] | str | None":
         return common.parse_window(text)
     except Exception:
         raise common.config_error(
-            f"--window: expected low,high in HU such as -160,240, or one of {', '.join(WINDOWS)}, got {text!r}"
+            f"{option}: expected low,high in HU such as -160,240, or one of {', '.join(WINDOWS)}, got {text!r}"
         ) from None
 
 

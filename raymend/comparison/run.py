@@ -47,8 +47,8 @@ def compare(
         resume: go on in a folder whose comparison was another one, with the cells that fit.
         processes: how many work at a time; None for one per processor.
         progress: called with the numbers of finished cells and of all, and the last cell's name.
-        settings: of `Setup`: preset, views, photons, electronic, fraction, size, seed, draws, window, reference,
-            budget, contrast, faint.
+        settings: of `Setup`: preset, views, photons, electronic, fraction, size, resample, seed, draws, window,
+            display, reference, budget, contrast, faint.
 
     Returns:
         The numbers with intervals, images and failures. A method that raises, or returns NaN or another shape, fails in

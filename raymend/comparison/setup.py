@@ -33,8 +33,9 @@ class Setup:
         resample: bring a full-dose image on another grid to that of its low-dose image instead of refusing it.
         seed: of the first noise draw; the others follow.
         draws: how often the noise is drawn.
-        window: (low, high) in HU, or "chest", "abdomen" or "neuro": what PSNR, SSIM and FSIM clip to, and pictures
-            show. Its width is the data range.
+        window: (low, high) in HU, or "chest", "abdomen" or "neuro": what PSNR, SSIM and FSIM clip to. Its width is the
+            data range.
+        display: window of the pictures, or None for the same.
         reference: what simulated scans are compared with, "phantom", or "noise-free" for the image by FBP or FDK of
             projections without noise. Measured scans are compared with their image at full dose and all views.
         metrics: what is measured.
@@ -56,6 +57,7 @@ class Setup:
     seed: int = 0
     draws: int = 3
     window: Window | None = _WIDE
+    display: Window | None = None
     reference: Truth = "phantom"
     metrics: tuple[str, ...] = ("rmse", "ssim", "fsim")
     budget: int = 6
@@ -77,6 +79,12 @@ class Setup:
             raise ConfigError(f"fraction: expected a share of the dose above 0 and at most 1, got {self.fraction:g}")
         checks.choice("reference", self.reference, get_args(Truth))
         self._check_metrics()
+        checked_window((-1.0, 1.0) if self.shown is None else self.shown)
+
+    @property
+    def shown(self) -> tuple[float, float] | None:
+        """The low and high end of the pictures' window in HU."""
+        return self.limits if self.display is None else checked_window(self.display)
 
     @property
     def limits(self) -> tuple[float, float] | None:
@@ -85,13 +93,13 @@ class Setup:
 
     def as_dict(self) -> dict[str, Any]:
         """Return what `json` can store."""
-        return asdict(self) | {"window": self.limits, "metrics": list(self.metrics)}
+        return asdict(self) | {"window": self.limits, "display": self.shown, "metrics": list(self.metrics)}
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> "Setup":
         """Return the setup that `as_dict` stored."""
-        window = stored["window"]
-        told = {**stored, "window": None if window is None else tuple(window), "metrics": tuple(stored["metrics"])}
+        spans = {name: None if stored[name] is None else tuple(stored[name]) for name in ("window", "display")}
+        told = {**stored, **spans, "metrics": tuple(stored["metrics"])}
         return cls(**{field.name: told[field.name] for field in fields(cls)})
 
     def _whole(self, name: str, least: int) -> None:

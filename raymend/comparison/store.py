@@ -140,7 +140,7 @@ def _same(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
     changed = [
         f"{name} {old['setup'].get(name)!r} (now {value!r})"
         for name, value in json.loads(json.dumps(new["setup"])).items()
-        if old["setup"].get(name) != value
+        if old["setup"].get(name) != value and name != "display"
     ]
     changed += [f"tuning cases {old['tuning']}"] if old["tuning"] != list(new["tuning"]) else []
     for kind in ("methods", "cases"):
