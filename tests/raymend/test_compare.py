@@ -2,6 +2,7 @@
 
 import csv
 import math
+import shutil
 import subprocess
 import sys
 import time
@@ -23,6 +24,8 @@ from raymend.comparison.setup import Setup
 from recon import ConeBeam, Detector, VolumeGrid, rmse, write_scan
 from recon.errors import ConfigError, ShapeError
 from recon.io import Volume
+from restoration.denoisers.learned import Learned
+from restoration.weights.store import SHIPPED
 
 SMALL: dict[str, Any] = {"preset": "hyperfed2", "views": 60, "size": 48, "draws": 2, "budget": 1, "processes": 1}
 SHIFTS = (0.0, 8.0, -3.0)
@@ -107,6 +110,23 @@ def test_the_files_hold_the_table(outcome: Any, tmp_path: Path) -> None:
     assert [row["mean"] for row in rows if row["method"] == "raises"] == [""] * 9
     outcome.to_json(tmp_path / "scores.json")
     assert "no such luck" in (tmp_path / "scores.json").read_text()
+
+
+def test_a_network_with_damaged_weights_fails_in_its_cells_alone(tmp_path: Path) -> None:
+    for file in SHIPPED.glob("unet.*"):
+        shutil.copy(file, tmp_path)
+    weights = bytearray((tmp_path / "unet.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (tmp_path / "unet.safetensors").write_bytes(weights)
+    found = compare(["fbp", Learned("unet", tmp_path), "red-cnn"], ["shepp-logan"], **SMALL)
+    assert "expected the SHA-256" in found.cell("shepp-logan", "unet").message
+    assert found.row("shepp-logan", "red-cnn", "rmse").mean < found.row("shepp-logan", "fbp", "rmse").mean
+    assert "trained on random patients only" in found.entrants[2].note
+
+
+def test_networks_know_whom_they_were_trained_on() -> None:
+    with pytest.raises(ConfigError, match="unet has seen in training"):
+        compare(["unet"], ["anatomy-abdomen:100007"], **SMALL)
 
 
 def test_a_second_run_repeats_nothing_and_a_new_method_runs_alone(tmp_path: Path) -> None:
