@@ -10,6 +10,7 @@ import typer
 
 from raymend.cli import common
 from raymend.cli.common import Debug, Json
+from raymend.cli.guard import Resumable
 from raymend.cli.progress import Advance, progress
 
 if TYPE_CHECKING:
@@ -164,7 +165,10 @@ def shown(label: str, *, quiet: bool) -> Iterator[Any]:
                 bars.append(stack.enter_context(progress(label, total, quiet=quiet)))
             bars[0](done, last)
 
-        yield tell
+        try:
+            yield tell
+        except KeyboardInterrupt:
+            raise Resumable("interrupted; finished cells are kept, and the same command goes on from there") from None
 
 
 def _print(outcome: "Outcome", out: Path, seconds: float) -> None:

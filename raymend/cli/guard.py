@@ -37,6 +37,15 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM: handled like Ctrl-C, so that iterations can hand over their state, with an exit code of its own."""
 
 
+class Resumable(KeyboardInterrupt):
+    """An interrupt of work that the same command goes on with."""
+
+    @property
+    def exit_code(self) -> int:
+        """That of an interrupt, or of SIGTERM."""
+        return TERMINATED if terminated() else INTERRUPTED
+
+
 def terminated() -> bool:
     """Tell whether SIGTERM has come, also where an iteration swallowed the interrupt to hand over its state."""
     return _terminated.is_set()

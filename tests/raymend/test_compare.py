@@ -410,3 +410,14 @@ def test_a_killed_command_goes_on_without_repeating_and_gives_the_same_table(tmp
         assert second.returncode == 0, told.decode()
     assert {path: path.stat().st_mtime_ns for path in times} == times
     assert (out / "scores.csv").read_text() == (tmp_path / "whole" / "scores.csv").read_text()
+
+
+def test_ctrl_c_says_that_finished_cells_are_kept(raymend: Caller, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("def stops(image):\n    raise KeyboardInterrupt\n")
+    small = ("--preset", "hyperfed2", "--views", 60, "--size", 48, "--draws", 1, "--processes", 1, "--budget", 1)
+    found = raymend(
+        "compare", "--methods", f"fbp,{tmp_path / 'own.py'}:stops", "--cases", "disc", "--out", tmp_path / "out", *small
+    )
+    assert found.code == 130
+    assert "goes on" in found.err
+    assert len(list((tmp_path / "out" / "cells").glob("*.npy"))) == 3  # of fbp: images, reference and mask
