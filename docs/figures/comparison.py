@@ -7,7 +7,7 @@ from pathlib import Path
 
 from raymend import compare
 
-METHODS = ["fbp", "nlm", "tv", "unet", "pwls-spad"]
+METHODS = ["fbp", "nlm", "unet", "pwls-spad"]
 
 
 def main() -> None:
