@@ -11,7 +11,6 @@ beside the checkout); what needs data that are absent is left out. Tables go to 
 import argparse
 import contextlib
 import json
-import os
 import shlex
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from low_dose_cases import data_folder
 from table import machine, render
 
 from raymend import compare
@@ -119,13 +119,6 @@ COMMANDS = {
         cases=TESTED, tuning=TUNED, options={"views": 90},
     ),
 }  # fmt: skip
-
-
-def data_folder() -> Path | None:
-    """Return the folder of measured data, or None where it is absent."""
-    told = os.environ.get("RAYMEND_TEST_DATA")
-    folder = Path(told) if told else HERE.parents[1] / "shared" / "data"
-    return folder if folder.is_dir() else None
 
 
 @contextlib.contextmanager

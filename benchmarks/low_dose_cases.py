@@ -13,6 +13,7 @@ from torch import Tensor
 
 from phantoms import Dose, Phantom, VolumeObject, anatomy, shepp_logan, simulate
 from phantoms.voxels import Scannable
+from raymend.comparison.cases import Kept
 from raymend.low_dose import inside
 from recon import Detector, Scan, VolumeGrid, fbp, preset, read_volume, rmse, to_hu
 from recon.io import Volume
@@ -31,18 +32,6 @@ MEASURED = {  # slices of the shared data: where, which one, width of the image 
     "Mayo L143 105": ("ldct_pairs_mayo/L143_FD/000105.IMA", 0, 420.0, None),
     "Mayo L192": ("ldct_pairs_mayo/L192_FD/000024.IMA", 0, 360.0, None),
 }
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Kept:
-    """An object whose line integrals are worked out once for the one geometry of a case."""
-
-    name: str
-    water: float
-    values: Tensor
-
-    def line_integrals(self, geometry: Any, poses: Any = None, **settings: Any) -> Tensor:
-        return self.values.to(settings.get("dtype", torch.float32))
 
 
 @dataclass(frozen=True, kw_only=True)

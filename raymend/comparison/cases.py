@@ -112,7 +112,7 @@ class Simulated(Case):
         scanner = preset(setup.preset).with_views(setup.views)
         grid = around(thing, scanner.geometry, setup.size)
         clean = simulate(thing, scanner.geometry)
-        kept = _Kept(name=thing.name, water=thing.water, values=clean.values)
+        kept = Kept(name=thing.name, water=thing.water, values=clean.values)
         reference, kind = self._reference(thing, clean, grid, setup)
         mask, region = covered(clean, grid)
 
@@ -233,7 +233,7 @@ class Pair(Case):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Kept:
+class Kept:
     """An object whose line integrals are worked out once for the one geometry of a case."""
 
     name: str
