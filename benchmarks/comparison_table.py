@@ -16,7 +16,7 @@ def lines(rows: dict[str, Any]) -> Iterator[str]:
     yield from TEXT.splitlines()
     for row in rows.values():
         yield from ("", f"## {row['title']}", "", "```bash", row["command"], "```", "")
-        yield f"{row['date']}, {row['processor']}, {row['cores']} cores, {row['seconds']} s for what was not there yet."
+        yield f"{row['date']}, {row['processor']}, {row['cores']} cores, {row['seconds']} s."
         yield ""
         yield from row["table"]
         for case, method, reason in row["failures"]:

@@ -151,7 +151,7 @@ def parse_window(text: str, option: str = "--window") -> "tuple[float, float] | 
 def _share(text: str) -> float:
     from raymend.cli.reduce_dose import parse_fraction
 
-    return 1.0 if text.strip() in ("100%", "1", "1.0") else parse_fraction(text)
+    return 1.0 if text.strip() in ("100%", "1", "1.0") else parse_fraction(text, "--dose")
 
 
 @contextlib.contextmanager
@@ -173,4 +173,7 @@ def shown(label: str, *, quiet: bool) -> Iterator[Any]:
 
 def _print(outcome: "Outcome", out: Path, seconds: float) -> None:
     print(outcome.table())
+    failed = len(outcome.failures())
+    if failed:
+        common.say(f"warning: {failed} of {len(outcome.cells)} cells failed; the table says why")
     print(f"\n{out / 'report.html'}: the report; {out / 'scores.csv'}: the numbers; {seconds:.0f} s")

@@ -65,9 +65,9 @@ def reduce_dose(
     print(f"next: raymend reconstruct {output} -o image.nii.gz --method pwls-spad")
 
 
-def parse_fraction(text: str) -> float:
+def parse_fraction(text: str, option: str = "--to") -> float:
     """Read a share such as `25%` or `0.25`."""
-    wanted = "--to: expected a share of the dose above 0 and up to 100%, such as 25% or 0.25"
+    wanted = f"{option}: expected a share of the dose above 0 and up to 100%, such as 25% or 0.25"
     try:
         share = float(text.strip().removesuffix("%")) / (100 if text.strip().endswith("%") else 1)
     except ValueError:

@@ -98,7 +98,7 @@ class Simulated(Case):
 
     @property
     def patients(self) -> frozenset[str]:
-        return frozenset([self.patient] if self.patient else [])
+        return frozenset([self.patient or f"object {self.content}"])
 
     def identity(self, setup: Setup) -> dict[str, Any]:
         names = ("preset", "views", "photons", "electronic", "size", "seed", "draws", "reference")
@@ -164,10 +164,12 @@ class Measured(Case):
         return {"scan": self.content} | {name: getattr(setup, name) for name in names}
 
     def check(self, setup: Setup) -> None:
-        if setup.fraction == 1 and setup.views is None:
+        if setup.fraction < 1:
+            return
+        if setup.views is None or stride(len(self.read()), setup.views, self.name) == 1:
             raise ConfigError(
-                f"{self.name}: expected less than the full dose (fraction=0.25) or fewer views (views=180), got all of "
-                "it, which is the reference"
+                f"{self.name}: expected less than the full dose (fraction=0.25) or at most half of its views "
+                "(views=180), got all of it, which is the reference"
             )
 
     def prepare(self, setup: Setup) -> Prepared:
@@ -212,7 +214,7 @@ class Pair(Case):
 
     @property
     def patients(self) -> frozenset[str]:
-        return frozenset([self.patient] if self.patient else [])
+        return frozenset([self.patient or f"pair {self.content}"])
 
     def identity(self, setup: Setup) -> dict[str, Any]:
         return {"pair": self.content, "resample": setup.resample, "seed": setup.seed}

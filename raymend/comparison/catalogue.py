@@ -128,7 +128,8 @@ def _file(text: str) -> Case:
     content = {"file": _digest(path), "slice": slice_number}
     return Simulated(
         name=path.name if slice_number is None else f"{path.name}@{slice_number}",
-        make=partial(_object, path, slice_number), content=content, patient=_patient_of(path), word=text,
+        make=partial(_object, path, slice_number), content=content,
+        patient=_patient_of(path) or f"file {content['file']}", word=text,
     )  # fmt: skip
 
 

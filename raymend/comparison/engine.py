@@ -6,14 +6,15 @@ from typing import Any
 
 from raymend.comparison import tuning as tune
 from raymend.comparison.bench import Bench
-from raymend.comparison.cases import Case
+from raymend.comparison.cases import Case, Simulated
 from raymend.comparison.job import Job
 from raymend.comparison.methods import Method
 from raymend.comparison.outcome import Cell, Entrant, Outcome, Shown
 from raymend.comparison.processes import run
 from raymend.comparison.scoring import measures
 from raymend.comparison.setup import Setup
-from raymend.comparison.store import Store
+from raymend.comparison.store import Store, key_of
+from recon.errors import ConfigError
 
 #: Told how many cells are finished, of how many, and which was the last.
 Progress = Callable[[int, int, str], None]
@@ -34,6 +35,7 @@ class Comparison:
     ) -> "Comparison":
         for case in cases:
             case.check(setup)
+        _check_different(cases, setup)
         used = tuning if any(tune.tuned(method, setup) for method in methods) else ()
         tune.check_apart(methods, cases, used)
         return cls(methods=methods, cases=cases, tuning=used, setup=setup)
@@ -86,8 +88,9 @@ class Run:
     def _do(self, jobs: Sequence[Job]) -> None:
         """Make the cells that are not there yet."""
         for job in jobs:
-            if self._store.has(job.key):
-                self._done(job, self._store.cell(job.key))
+            cell = self._store.finished(job.key)
+            if cell is not None:
+                self._done(job, cell)
         run([job for job in jobs if job.key not in self._cells], self._store, self._bench, self._processes, self._done)
 
     def _done(self, job: Job, cell: Cell) -> None:
@@ -103,7 +106,24 @@ class Run:
         return Entrant(name=method.name, label=method.label, source=method.source, tuning=how, note=method.note)
 
     def _tuning_words(self) -> str:
-        return ", ".join(case.name for case in self._comparison.tuning)
+        """Name the tuning cases, and the scanner and dose of those that are simulated."""
+        cases, setup = self._comparison.tuning, self._comparison.setup
+        names = ", ".join(case.name for case in cases)
+        if not any(isinstance(case, Simulated) for case in cases):
+            return names
+        views = f"{setup.views} views" if setup.views else "all views"
+        dose = "no noise" if setup.photons is None else f"{setup.photons:g} photons per pixel"
+        return f"{names} ({setup.preset}, {views}, {dose})"
+
+
+def _check_different(cases: tuple[Case, ...], setup: Setup) -> None:
+    """Refuse one case under two names, which would count twice."""
+    seen: dict[str, str] = {}
+    for case in cases:
+        key = key_of(case.identity(setup))
+        if key in seen:
+            raise ConfigError(f"cases: expected different ones, got {case.name}, which is {seen[key]}; leave one out")
+        seen[key] = case.name
 
 
 def silent(done: int, total: int, last: str) -> None:

@@ -104,7 +104,7 @@ def flat_sites(reference: Tensor, mask: Tensor, *, reach: int, count: int, seed:
     plane = gaussian_filter(reference[reference.shape[0] // 2].double().numpy(), _SMOOTH, mode="nearest")
     cost = _variation(plane, 2 * reach + 1)
     cost += _EQUAL * torch.rand(cost.shape, generator=generator(seed), dtype=torch.float64).numpy()
-    cost[~_holding(_tissue(plane, mask[mask.shape[0] // 2].numpy()), reach)] = np.inf
+    cost[~_holding(in_tissue(plane, mask[mask.shape[0] // 2].numpy()), reach)] = np.inf
     found: list[Site] = []
     while len(found) < count:
         row, column = divmod(int(cost.argmin()), cost.shape[1])
@@ -125,7 +125,7 @@ def _variation(plane: NDArray[np.float64], size: int) -> NDArray[np.float64]:
     return found
 
 
-def _tissue(plane: NDArray[np.float64], mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def in_tissue(plane: NDArray[np.float64], mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return where the object is, in the mask: tissue, or the denser half of what is no patient."""
     found: NDArray[np.bool_] = mask & (plane > _BODY)
     if mask.any() and found.sum() < _LEAST * mask.sum():

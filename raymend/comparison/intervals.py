@@ -1,4 +1,4 @@
-"""Means with 95 % intervals: over noise draws by Student's distribution, over cases by the bootstrap."""
+"""Means with 95 % intervals: over noise draws and few cases by Student's distribution, over more by the bootstrap."""
 
 import math
 from collections.abc import Sequence
@@ -7,10 +7,13 @@ from typing import Final
 
 from scipy.special import stdtrit
 
-from recon.metrics import paired_change
+from recon.metrics import Interval, paired_change
 
 _LEVEL: Final = 0.95
 NAN: Final = math.nan
+
+#: Cases from which on a bootstrap over them is worth its name; of fewer it is far too narrow.
+FEWEST: Final = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,5 +47,16 @@ def over_cases(means: Sequence[float], *, seed: int) -> Mean:
         return Mean(mean=NAN)
     if len(means) == 1:
         return Mean(mean=means[0])
+    if len(means) < FEWEST:
+        return over_draws(means)
     found = paired_change(means, [0.0] * len(means), seed=seed)
     return Mean(mean=found.value, low=found.low, high=found.high)
+
+
+def relative_change(values: Sequence[float], baseline: Sequence[float], *, seed: int) -> Interval:
+    """Return the mean relative change over paired cases, two or more, with its interval."""
+    if len(values) >= FEWEST:
+        return paired_change(values, baseline, seed=seed, relative=True)
+    level = math.fsum(baseline) / len(baseline)
+    found = over_draws([(mine - theirs) / level for mine, theirs in zip(values, baseline, strict=True)])
+    return Interval(value=found.mean, low=found.low, high=found.high, level=_LEVEL, cases=len(values), relative=True)

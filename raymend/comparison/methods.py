@@ -1,11 +1,14 @@
 """Methods by name: how each makes an image of a trial, what it needs, how it is tuned and where it is from."""
 
+import hashlib
 import inspect
 import math
-import re
+import secrets
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Final, Literal
 
 import torch
@@ -24,6 +27,7 @@ Tuning = Literal["none", "self", "strength"]
 
 _PRIORS: Final = ("nlm", "tv", "unet")  # denoisers that are offered as priors
 _WEAKEST, _STRONGEST = 0.25, 8.0  # factors on the default strength between which settings are tried
+_WIDEST = 4.0  # factor between two of them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,11 +83,10 @@ class Method:
 
 
 def candidates(budget: int) -> tuple[float, ...]:
-    """Return the strengths that are tried, evenly spread over their logarithms; 1 alone for no tuning."""
-    if budget == 1:
-        return (1.0,)
-    ratio = (_STRONGEST / _WEAKEST) ** (1 / (budget - 1))
-    return tuple(_WEAKEST * ratio**k for k in range(budget))
+    """Return the strengths that are tried: 1, and others on both sides of it, even in their logarithms."""
+    ratio = min(_WIDEST, (_STRONGEST / _WEAKEST) ** (1 / max(1, budget - 1)))
+    weaker = round((budget - 1) * math.log(1 / _WEAKEST) / math.log(_STRONGEST / _WEAKEST))
+    return tuple(ratio ** (k - weaker) for k in range(budget))
 
 
 def methods() -> dict[str, Method]:
@@ -122,7 +125,7 @@ def _named(name: str) -> Method:
     if name in known:
         return known[name]
     if ":" in name:
-        return replace(of_denoiser(load_plug_in(name)), word=name)
+        return replace(of_denoiser(load_plug_in(name)), word=name, identity={"code": _text_of(name)})
     near = nearest(name, known)
     hint = f"did you mean {near}?" if near else f"they are {', '.join(known)}"
     raise ConfigError(
@@ -142,14 +145,29 @@ def of_denoiser(one: Denoiser) -> Method:
 
 def _identity(one: Denoiser) -> dict[str, Any]:
     """Return what a denoiser's images depend on: the checksum of its weights, or the text of a user's function."""
-    told = dict(getattr(one, "identity", {}))
     function = getattr(one, "function", None)
-    if function is not None:
-        try:
-            told["code"] = inspect.getsource(function)
-        except (OSError, TypeError):  # made by another function, or typed in
-            told["code"] = re.sub(r" at 0x[0-9a-f]+", "", repr(function))
-    return told
+    return dict(getattr(one, "identity", {})) if function is None else {"code": _code_of(function)}
+
+
+def _text_of(place: str) -> str:
+    """Return the checksum of the file that "file.py:function" or "package.module:function" names."""
+    where = Path(place.rpartition(":")[0])
+    if not where.is_file():
+        found = find_spec(str(where))
+        where = Path("" if found is None or found.origin is None else found.origin)
+    return hashlib.sha256(where.read_bytes()).hexdigest()
+
+
+def _code_of(function: Callable[..., Any]) -> str:
+    """Return the text of the file that a function is from, or something new each time where it may hold more."""
+    bound = [getattr(function, name, None) for name in ("__closure__", "__self__", "__dict__", "func")]
+    try:
+        file = inspect.getsourcefile(function)
+    except TypeError:
+        file = None
+    if any(bound) or file is None or not Path(file).is_file():
+        return secrets.token_hex()  # its cells are not used again: nobody can tell whether it is the same
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest() + function.__qualname__
 
 
 def _analytic() -> list[Method]:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from torch import Tensor
 
-from raymend.comparison.intervals import Mean, over_cases, over_draws
+from raymend.comparison.intervals import Mean, over_cases, over_draws, relative_change
 from raymend.comparison.setup import Setup
 from recon import checks
 from recon.grid import VolumeGrid
 from recon.io.atomic import atomic_write
-from recon.metrics import Interval, paired_change
+from recon.metrics import Interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -162,7 +162,7 @@ class Outcome:
         return self.measures[names.index(checks.choice("metric", metric, names))]
 
     def change(self, method: str, metric: str, *, baseline: str | None = None) -> Interval | None:
-        """Return the relative change from a baseline, paired over cases, with its bootstrap interval.
+        """Return the relative change from a baseline, paired over cases, with its interval.
 
         Args:
             method: one of the entrants.
@@ -181,7 +181,8 @@ class Outcome:
         ]
         if len(pairs) < 2 or method == first:
             return None
-        return paired_change(*zip(*pairs, strict=True), seed=self.setup.seed, relative=True)
+        values, theirs = zip(*pairs, strict=True)
+        return relative_change(values, theirs, seed=self.setup.seed)
 
     def failures(self) -> list[tuple[str, str, str]]:
         """Return case, method and reason of every cell without numbers."""

@@ -9,11 +9,12 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Final
 
+from raymend.comparison.cases import Simulated
 from raymend.comparison.catalogue import TUNING, cases_of
 from raymend.comparison.engine import Comparison, Progress, Run, silent
 from raymend.comparison.methods import methods_of
 from raymend.comparison.outcome import Entrant, Measure
-from raymend.comparison.run import folder_for, workers
+from raymend.comparison.run import folder_for, setup_of, workers
 from raymend.comparison.setup import Setup
 from raymend.comparison.store import Store
 from recon import checks
@@ -156,10 +157,12 @@ def plan(
     Raises:
         ConfigError: as for `compare`, no dose or number of views, or more than one case.
     """
-    setup = Setup(metrics=(metric,), **({"budget": 1} | settings))
+    setup = setup_of({"budget": 1} | settings | {"metrics": (metric,)})
     cases = cases_of([case])
     if len(cases) != 1:
         raise ConfigError(f"case: expected one, got {len(cases)}")
+    if not isinstance(cases[0], Simulated):
+        raise ConfigError(f"case: expected an object to scan at each dose, got {cases[0].name}, which is measured")
     spots = _spots(photons, views)
     chosen_on = cases_of(TUNING if tuning is None else tuning)
     alike = Comparison.of(methods_of(methods), cases, chosen_on, setup)
@@ -175,8 +178,9 @@ def _spots(photons: Sequence[float], views: Sequence[int]) -> list[tuple[float, 
     """Return all pairs of dose and views."""
     if not photons or not views:
         raise ConfigError(f"photons, views: expected one or more of each, got {len(photons)} and {len(views)}")
-    doses = [checks.positive("photons", dose, unit="photons per pixel") for dose in photons]
-    return [(dose, count) for dose in doses for count in checks.counts("views", tuple(views), len(views))]
+    doses = dict.fromkeys(checks.positive("photons", dose, unit="photons per pixel") for dose in photons)
+    counts = dict.fromkeys(checks.counts("views", tuple(views), len(views)))
+    return [(dose, count) for dose in doses for count in counts]
 
 
 def _swept(

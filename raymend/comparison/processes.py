@@ -31,11 +31,13 @@ def run(jobs: Sequence[Job], store: Store, bench: Bench, processes: int, done: D
         done: called after each job.
     """
     named = [job for job in jobs if job.words is not None]
-    many = min(processes, len(named))
-    if many > 1:
-        _Crew(store, named, done).run(many)
+    if min(processes, len(named)) < 2:
+        named = [job for job in named if ":" in job.method.word]  # a user's file may end its process
+    if named:
+        _Crew(store, named, done).run(min(processes, len(named)))
+    apart = {id(job) for job in named}
     for job in jobs:
-        if many < 2 or job.words is None:
+        if id(job) not in apart:
             done(job, made(bench, store, job))
 
 

@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ def compare(
         ConfigError: an unknown method, case, metric or setting; patients that were trained or tuned on; or a folder of
             another comparison.
     """
-    setup = Setup(metrics=tuple(metrics) if not isinstance(metrics, str) else (metrics,), **settings)
+    setup = setup_of(settings | {"metrics": (metrics,) if isinstance(metrics, str) else tuple(metrics)})
     comparison = Comparison.of(
         methods_of(methods), cases_of(cases), cases_of(TUNING if tuning is None else tuning), setup
     )
@@ -67,6 +68,14 @@ def compare(
         if out is not None:
             _write(outcome, folder)
     return outcome
+
+
+def setup_of(settings: Mapping[str, Any]) -> Setup:
+    """Return the setup of keywords, or name those it does not know."""
+    known = [field.name for field in fields(Setup)]
+    for name in settings:
+        checks.choice("settings", name, known)
+    return Setup(**settings)
 
 
 def workers(processes: int | None) -> int:

@@ -8,11 +8,10 @@ from torch import Tensor
 
 from raymend.comparison.cases import Prepared
 from raymend.comparison.outcome import Measure, Shown
-from raymend.comparison.setup import Setup
+from raymend.comparison.setup import WINDOWED, Setup
 from raymend.comparison.task import TASK_MEASURES, protocol
 from recon.metrics import CONSISTENCY, FIDELITY, Metric, Protocol
 
-_WINDOWED: Final = ("psnr", "ssim", "ssim-uniform", "fsim", *CONSISTENCY)
 _RANGE: Final = 2000.0  # HU; of metrics that do not depend on it, for which a protocol asks all the same
 _METRICS: Final[dict[str, Metric]] = {**FIDELITY, **CONSISTENCY}
 
@@ -46,6 +45,6 @@ def _measure(name: str, setup: Setup, shown: Sequence[Shown]) -> Measure:
 
 
 def _protocol(name: str, setup: Setup, kind: str, mask: Tensor | None) -> Protocol:
-    if name in _WINDOWED:
+    if name in WINDOWED:
         return Protocol(reference=kind, window=setup.limits, mask=mask)  # type: ignore[arg-type]
     return Protocol(reference=kind, data_range=_RANGE, mask=mask)  # type: ignore[arg-type]

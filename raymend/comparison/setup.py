@@ -16,7 +16,8 @@ Truth = Literal["phantom", "noise-free"]
 TASKS: Final = ("noise", "bias", "noise-frequency", "ttf50", "cnr", "detectability")
 
 _WIDE: Final = (-1000.0, 1000.0)  # HU; its width is the data range of low-dose papers
-_WINDOWED: Final = ("psnr", "ssim", "fsim", *CONSISTENCY)
+#: Metrics whose value depends on the window.
+WINDOWED: Final = ("psnr", "ssim", "ssim-uniform", "fsim", *CONSISTENCY)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +115,7 @@ class Setup:
         known = (*FIDELITY, *CONSISTENCY, *TASKS)
         for name in self.metrics:
             checks.choice("metrics", name, known)
-        needy = [name for name in self.metrics if name in _WINDOWED]
+        needy = [name for name in self.metrics if name in WINDOWED]
         if self.window is None and needy:
             raise ConfigError(
                 f"window: expected (low, high) in HU for {', '.join(needy)}, whose values depend on it, got none"

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from raymend.comparison.outcome import Cell, Shown
-from recon.errors import ConfigError, FormatError
+from recon.errors import ConfigError, CTWarning, FormatError
 from recon.grid import VolumeGrid
 from recon.io.atomic import atomic_write, check_writable
 
@@ -38,9 +39,15 @@ class Store:
         self.folder = folder
         self._cells = folder / "cells"
 
-    def has(self, key: str) -> bool:
-        """Tell whether a cell is finished."""
-        return self._at(key, ".json").is_file()
+    def finished(self, key: str) -> Cell | None:
+        """Return a cell, or None where it is not finished; one that is damaged is made again, which is said."""
+        if not self._at(key, ".json").is_file():
+            return None
+        try:
+            return self.cell(key)
+        except FormatError as error:
+            warnings.warn(f"{error}", CTWarning, stacklevel=2)
+            return None
 
     def cell(self, key: str) -> Cell:
         """Return a finished cell.
@@ -54,9 +61,9 @@ class Store:
             values = {name: tuple(float(n) for n in numbers) for name, numbers in told["values"].items()}
             images = tuple(torch.from_numpy(_array(self._at(key, ".npy")))) if told["images"] else ()
             return Cell(values=values, images=images, seconds=float(told["seconds"]), message=told["message"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
             raise FormatError(
-                f"{path}: expected a finished cell, got {error}; remove the file to make it again"
+                f"{path}: expected a finished cell with its images, got {error}; it is made again"
             ) from None
 
     def keep(self, key: str, cell: Cell) -> None:
@@ -79,10 +86,13 @@ class Store:
         path = self._at(key, ".case.json")
         if not path.is_file():
             return None
-        told = json.loads(path.read_text())
-        reference, mask = (torch.from_numpy(_array(self._at(key, f".{part}.npy"))) for part in ("reference", "mask"))
-        grid = VolumeGrid(**told.pop("grid"))
-        return Shown(name=name, reference=reference, mask=mask, grid=grid, **told)
+        try:
+            told = json.loads(path.read_text())
+            reference, mask = (torch.from_numpy(_array(self._at(key, f".{n}.npy"))) for n in ("reference", "mask"))
+            grid = VolumeGrid(**told.pop("grid"))
+            return Shown(name=name, reference=reference, mask=mask, grid=grid, **told)
+        except (OSError, ValueError, KeyError, TypeError, EOFError):
+            return None  # damaged: it is made again
 
     def keep_shown(self, key: str, shown: Shown) -> None:
         """Write what pictures need of a case."""

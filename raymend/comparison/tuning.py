@@ -21,6 +21,13 @@ def check_apart(methods: Sequence[Method], cases: Sequence[Case], tuning: Sequen
     Raises:
         ConfigError: naming the case, and who has seen it.
     """
+    for case in (*cases, *tuning):
+        seen = [method.name for method in methods for patient in case.patients if method.trained(patient)]
+        if seen:
+            raise ConfigError(
+                f"cases: expected patients that no network was trained on, got {case.name}, which {', '.join(seen)} "
+                "has seen in training; take another patient, or leave the method out"
+            )
     chosen_on = {patient: case.name for case in tuning for patient in case.patients}
     for case in cases:
         for patient in sorted(case.patients):
@@ -28,12 +35,6 @@ def check_apart(methods: Sequence[Method], cases: Sequence[Case], tuning: Sequen
                 raise ConfigError(
                     f"cases: expected patients apart from the tuning cases, got {case.name}, which is tuning case "
                     f"{chosen_on[patient]}; take another, or other tuning cases"
-                )
-            seen = [method.name for method in methods if method.trained(patient)]
-            if seen:
-                raise ConfigError(
-                    f"cases: expected patients that no network was trained on, got {case.name}, which "
-                    f"{', '.join(seen)} has seen in training; take a patient below 1000, or leave the method out"
                 )
 
 
@@ -74,10 +75,11 @@ def words(method: Method, setup: Setup, strength: float | None, cases: int) -> s
     if method.tuning == "self":
         return "chosen on each scan by SURE, without the truth"
     if strength is None:
-        return "strength 1, not tuned"
+        return "strength 1, not tuned" + (": it gives nothing on the tuning cases" if tuned(method, setup) else "")
     tried = candidates(setup.budget)
     edge = ", at the end of the range" if strength in (tried[0], tried[-1]) else ""
-    return f"strength {strength:.3g} of {len(tried)} from {tried[0]:g} to {tried[-1]:g}, on {cases} tuning cases{edge}"
+    on = f"{cases} tuning case{'s' if cases > 1 else ''}"
+    return f"strength {strength:.3g} of {len(tried)} from {tried[0]:.3g} to {tried[-1]:.3g}, on {on}{edge}"
 
 
 def _log(error: float) -> float:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
+from raymend.comparison.inserts import in_tissue
 from raymend.comparison.outcome import Outcome, Shown
 from raymend.figures import Window
 from recon.metrics import RadialNoise, noise_power
@@ -113,7 +114,11 @@ def spectra(seen: View) -> Spectra:
         return Spectra(lines={}, said="Noise power spectra need two noise draws; there is one.")
     dy, dx = seen.shown.grid.spacing[1:]
     side = max(8, min(32, min(seen.reference.shape) // 12))
-    corners, rough = _flattest(seen.reference, _counted(seen.shown), side)
+    counted, where = _counted(seen.shown), "of tissue"
+    corners, rough = _flattest(seen.reference, _tissue_of(seen.reference, counted), side)
+    if not corners:  # thin or small objects
+        corners, rough = _flattest(seen.reference, counted, side)
+        where = "outside tissue, into which none fits,"
     if not corners:
         return Spectra(lines={}, said=f"No square of {side} pixels fits into the {seen.shown.region or 'mask'}.")
     lines = {}
@@ -122,8 +127,8 @@ def spectra(seen: View) -> Spectra:
         squares = torch.stack([noise[y : y + side, x : x + side] for y, x in corners])
         lines[name] = noise_power(squares, spacing=(dy, dx), detrend="mean").radial()
     said = (
-        f"From what two noise draws differ by, in {len(corners)} squares of {side} × {side} pixels where the reference "
-        f"is flattest (standard deviation up to {max(rough, 0.1):.1f} HU), means taken off."
+        f"From what two noise draws differ by, in {len(corners)} squares of {side} × {side} pixels {where} where the "
+        f"reference is flattest (standard deviation up to {max(rough, 0.1):.1f} HU), means taken off."
     )
     return Spectra(lines=lines, said=said)
 
@@ -260,6 +265,10 @@ def _flattest(reference: Tensor, mask: Tensor, side: int) -> tuple[list[tuple[in
     kept = [at for at in order if float(spread.flatten()[at]) <= limit < math.inf]
     corners = [(at // spread.shape[1] * side, at % spread.shape[1] * side) for at in kept]
     return corners, max((math.sqrt(float(spread.flatten()[at])) for at in kept), default=0.0)
+
+
+def _tissue_of(reference: Tensor, mask: Tensor) -> Tensor:
+    return torch.from_numpy(in_tissue(reference.double().numpy(), mask.numpy()))
 
 
 def _tiles(plane: Tensor, side: int) -> Tensor:

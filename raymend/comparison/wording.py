@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 import raymend
-from raymend.comparison.intervals import Mean, over_draws
+from raymend.comparison.intervals import FEWEST, Mean, over_draws
 from raymend.comparison.outcome import ALL, Measure, Outcome, Row, names_of
 
 _MOST: Final = 6  # decimals
@@ -155,7 +155,7 @@ def _scans(outcome: Outcome) -> list[tuple[str, str]]:
     if any(shown.kind != "full-dose reconstruction" for shown in outcome.shown):
         said += [("simulated scanner", f"{setup.preset}, {views}"), ("simulated dose", _dose(outcome))]
     if any(shown.about.startswith("measured scan") for shown in outcome.shown):
-        said.append(("measured scans", f"{100 * setup.fraction:g} % of their dose, {views.replace('its', 'their')}"))
+        said.append(("measured scans", f"{100 * setup.fraction:g} % of their dose; the cases say how many views"))
     return said
 
 
@@ -267,7 +267,8 @@ def _intervals(outcome: Outcome) -> str:
     if outcome.setup.draws < 2 and len(outcome.shown) < 2:
         return "none: one case, one noise draw"
     within = "of a case over its noise draws (Student's distribution)" if outcome.setup.draws > 1 else ""
-    across = "of all over cases (bootstrap, expanded percentiles)" if len(outcome.shown) > 1 else ""
+    how = "Student's distribution" if len(outcome.shown) < FEWEST else "bootstrap, expanded percentiles"
+    across = f"of all over cases ({how})" if len(outcome.shown) > 1 else ""
     said = "; ".join(part for part in (within, across) if part)
     return f"95 %, {said}; changes are paired; not widened for the number of methods"
 

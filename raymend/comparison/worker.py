@@ -7,6 +7,8 @@ import json
 import os
 import signal
 import sys
+import threading
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from raymend.comparison.store import Store
 def main() -> None:
     """Serve until stdin ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; whoever started us decides
+    threading.Thread(target=_watch, args=(os.getppid(),), daemon=True).start()
     with os.fdopen(os.dup(1), "w") as answers:
         os.dup2(2, 1)  # what a user's method prints is no answer
         warnings.simplefilter("ignore")
@@ -27,6 +30,13 @@ def main() -> None:
         for line in sys.stdin:
             answers.write(json.dumps({"message": serve(bench, store, json.loads(line))}) + "\n")
             answers.flush()
+
+
+def _watch(parent: int) -> None:
+    """End in the middle of a cell, too, when the process that started us is gone."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 def serve(bench: Bench, store: Store, words: dict[str, Any]) -> str:

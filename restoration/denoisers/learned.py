@@ -71,8 +71,8 @@ class Learned(Slicewise):
             return ""
         inside, outside = (100 * scores[f"cut {domain}"] for domain in ("in domain", "out of domain"))
         return (
-            f"trained on random patients only: takes away {inside:.0f} % of the RMSE of other such patients and "
-            f"{outside:.0f} % of that of real slices at the same dose, {scores['drop']:.2f} times less"
+            f"trained on random patients only: takes {inside:.0f} % off the RMSE of other such patients, "
+            f"{outside:.0f} % off that of real slices at the same dose (a drop by the factor {scores['drop']:.2f})"
         )
 
     def missing(self) -> str:

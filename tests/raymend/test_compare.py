@@ -18,7 +18,7 @@ from phantoms import Dose, shepp_logan, simulate
 from raymend import compare
 from raymend.comparison.cases import Pair
 from raymend.comparison.catalogue import cases_of
-from raymend.comparison.intervals import over_cases, over_draws
+from raymend.comparison.intervals import over_cases, over_draws, relative_change
 from raymend.comparison.methods import Method, candidates, methods
 from raymend.comparison.setup import Setup
 from recon import ConeBeam, Detector, VolumeGrid, rmse, write_scan
@@ -257,11 +257,15 @@ def test_each_method_tries_as_many_strengths_and_takes_the_best() -> None:
     assert tried["right"] == tried["left"] == list(strengths)
     assert tests == {"right": [strengths[3]] * 2, "left": [strengths[1]] * 2}
     assert "at the end of the range" in found.entrants[0].tuning
-    assert "4 from 0.25 to 8, on 1 tuning cases" in found.entrants[1].tuning
+    assert "4 from 0.315 to 10.1, on 1 tuning case" in found.entrants[1].tuning
 
 
-def test_candidates_are_even_in_their_logarithm() -> None:
-    assert candidates(1) == (1.0,)
+@pytest.mark.parametrize("budget", range(1, 13))
+def test_candidates_hold_the_default_and_are_even_in_their_logarithm(budget: int) -> None:
+    found = candidates(budget)
+    assert len(found) == budget
+    assert 1.0 in found
+    assert np.diff(np.log(found), 2) == pytest.approx(0, abs=1e-9)
     assert candidates(6) == pytest.approx((0.25, 0.5, 1, 2, 4, 8))
 
 
@@ -297,7 +301,7 @@ def test_a_measured_scan_is_compared_with_its_full_self(tmp_path: Path) -> None:
     found = compare(["fbp"], [tmp_path / "scan.h5"], fraction=0.25, metrics=["rmse"], **SMALL)
     assert found.shown[0].about == "measured scan, 60 of 120 views, 25 % of the dose"
     assert found.row("scan.h5", "fbp", "rmse").mean > 5
-    with pytest.raises(ConfigError, match="fewer views"):
+    with pytest.raises(ConfigError, match="at most half of its views"):
         compare(["fbp"], [tmp_path / "scan.h5"], metrics=["rmse"], **(SMALL | {"views": None}))
 
 
@@ -412,12 +416,77 @@ def test_a_killed_command_goes_on_without_repeating_and_gives_the_same_table(tmp
     assert (out / "scores.csv").read_text() == (tmp_path / "whole" / "scores.csv").read_text()
 
 
-def test_ctrl_c_says_that_finished_cells_are_kept(raymend: Caller, tmp_path: Path) -> None:
-    (tmp_path / "own.py").write_text("def stops(image):\n    raise KeyboardInterrupt\n")
+def test_ctrl_c_says_that_finished_cells_are_kept(
+    raymend: Caller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from raymend.comparison import processes
+
+    whole = processes.made
+
+    def stopped(bench: Any, store: Any, job: Any) -> Any:
+        if job.method.name == "nlm":
+            raise KeyboardInterrupt
+        return whole(bench, store, job)
+
+    monkeypatch.setattr(processes, "made", stopped)
     small = ("--preset", "hyperfed2", "--views", 60, "--size", 48, "--draws", 1, "--processes", 1, "--budget", 1)
-    found = raymend(
-        "compare", "--methods", f"fbp,{tmp_path / 'own.py'}:stops", "--cases", "disc", "--out", tmp_path / "out", *small
-    )
+    found = raymend("compare", "--methods", "fbp,nlm", "--cases", "disc", "--out", tmp_path / "out", *small)
     assert found.code == 130
     assert "goes on" in found.err
     assert len(list((tmp_path / "out" / "cells").glob("*.npy"))) == 3  # of fbp: images, reference and mask
+
+
+def test_a_changed_function_is_run_again(tmp_path: Path) -> None:
+    own = tmp_path / "own.py"
+    numbers = []
+    for shift in (5.0, 50.0):
+        helper = f"SHIFT = {shift}\n\n\ndef helper(image):\n    return image + SHIFT\n"
+        own.write_text(f"{helper}\n\ndef mine(image):\n    return helper(image)\n")
+        found = compare(["fbp", f"{own}:mine"], ["disc"], metrics=["rmse"], out=tmp_path / "out", **SMALL)
+        numbers.append(found.row("disc", "mine", "rmse").mean)
+    assert numbers[1] > numbers[0] + 5
+
+
+def test_a_function_that_holds_more_than_its_text_is_run_again(tmp_path: Path) -> None:
+    def shifted(amount: float) -> Any:
+        def mine(image: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+            return image + amount
+
+        return mine
+
+    numbers = [
+        compare([shifted(amount)], ["disc"], metrics=["rmse"], out=tmp_path / "out", **SMALL).rows[0].mean
+        for amount in (5.0, 50.0)
+    ]
+    assert numbers[1] > numbers[0] + 5
+
+
+def test_no_case_is_tuned_on_or_counted_twice() -> None:
+    tuned = Method(
+        name="tuned", label="tuned", source="test", needs="image", tuning="strength",
+        make=lambda trial, strength: trial.image,
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match="which is tuning case shepp-logan"):
+        compare([tuned], ["shepp-logan"], tuning=["shepp-logan"], **(SMALL | {"budget": 2}))
+    with pytest.raises(ConfigError, match="unet has seen in training"):
+        compare(["unet"], ["shepp-logan"], tuning=["anatomy-thorax:100005"], **(SMALL | {"budget": 2}))
+    with pytest.raises(ConfigError, match="you, which is me"):
+        compare(["fbp"], {"me": "shepp-logan", "you": "shepp-logan"}, **SMALL)
+
+
+def test_a_damaged_cell_is_made_again(tmp_path: Path) -> None:
+    first = compare(["fbp"], ["disc"], out=tmp_path / "out", **SMALL)
+    for file in (tmp_path / "out" / "cells").iterdir():
+        file.write_bytes(file.read_bytes()[:20])
+    with pytest.warns(UserWarning, match="it is made again"):
+        second = compare(["fbp"], ["disc"], out=tmp_path / "out", **SMALL)
+    assert second.rows == first.rows
+
+
+def test_intervals_over_few_cases_are_students() -> None:
+    found = over_cases((9.0, 10.0, 11.0), seed=0)
+    assert found.high == pytest.approx(10 + 4.302653 / math.sqrt(3))
+    change = relative_change((9.0, 18.0), (10.0, 20.0), seed=0)
+    assert (change.value, change.low) == pytest.approx((-0.1, -0.1 - 12.706205 * 1 / 15 / 2))
+    many = relative_change((9.0, 18.0, 9.5, 9.0, 8.0), (10.0, 20.0, 10.0, 10.0, 10.0), seed=0)
+    assert many.low < many.value < many.high < 0
