@@ -41,12 +41,12 @@ def over_draws(values: Sequence[float]) -> Mean:
 def over_cases(means: Sequence[float], *, seed: int) -> Mean:
     """Return the mean over cases with its bootstrap interval; a method without a number of each case has none.
 
-    A mean over other cases than those of the next line would compare cases, not methods.
+    A mean over other cases than those of the next line would compare cases, not methods. Two cases give no interval.
     """
     if len(means) == 0 or not all(math.isfinite(mean) for mean in means):
         return Mean(mean=NAN)
-    if len(means) == 1:
-        return Mean(mean=means[0])
+    if len(means) < 3:
+        return Mean(mean=math.fsum(means) / len(means))  # of two, Student's interval says nothing
     if len(means) < FEWEST:
         return over_draws(means)
     found = paired_change(means, [0.0] * len(means), seed=seed)
