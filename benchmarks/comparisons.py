@@ -163,12 +163,12 @@ def main() -> int:
             print(f"{name}: left out, its data are absent; set RAYMEND_TEST_DATA", file=sys.stderr)
             continue
         print(f"{name}: {command.words}", file=sys.stderr)
-        begun = time.perf_counter()
+        begun, goes_on = time.perf_counter(), (folder / name).exists()
         with inside(data):
             outcome = command.run(folder / name, tell)
         rows = json.loads(path.read_text()) if path.exists() else {}
         before = rows.get(name, {})
-        seconds = before.get("seconds", 0) if before.get("command") == command.words else 0
+        seconds = before.get("seconds", 0) if goes_on else 0  # of the run that made the cells
         rows[name] = record(command, outcome, max(seconds, time.perf_counter() - begun))
         with atomic_write(path) as temporary:
             temporary.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
