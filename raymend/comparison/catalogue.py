@@ -12,6 +12,7 @@ from typing import Any, Final
 from phantoms import ANATOMIES, VolumeObject
 from phantoms.voxels import Scannable
 from raymend.comparison.cases import Case, Measured, Pair, Simulated
+from raymend.comparison.named import check_each_once
 from raymend.nearest import nearest
 from raymend.scanned import NAMES, by_name
 from recon import read_scan, read_volume
@@ -47,11 +48,7 @@ def cases_of(things: Iterable[Any] | Mapping[str, Any]) -> tuple[Case, ...]:
         found = _told_apart(
             [case for thing in ([things] if isinstance(things, str) else things) for case in _cases(thing)]
         )
-    names = [case.name for case in found]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if not found or twice:
-        got = f"{', '.join(twice)} twice" if twice else "none"
-        raise ConfigError(f"cases: expected one or more, each once, got {got}")
+    check_each_once("cases", [case.name for case in found])
     return found
 
 

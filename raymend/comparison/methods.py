@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 import torch
 from torch import Tensor
 
+from raymend.comparison.named import check_each_once
 from raymend.comparison.trial import Trial
 from raymend.nearest import nearest
 from raymend.reconstruction import ALGEBRAIC, ITERATIONS, PENALISED, RESTORING, Settings, check_method, run
@@ -102,11 +103,7 @@ def methods_of(things: Iterable[Any]) -> tuple[Method, ...]:
         ConfigError: no method, an unknown one, or one named twice.
     """
     found = tuple(_method(thing) for thing in ([things] if isinstance(things, str) or callable(things) else things))
-    names = [method.name for method in found]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if not found or twice:
-        got = f"{', '.join(twice)} twice" if twice else "none"
-        raise ConfigError(f"methods: expected one or more, each once, got {got}")
+    check_each_once("methods", [method.name for method in found])
     return found
 
 

@@ -4,6 +4,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final
 
+import torch
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from phantoms import Phantom
@@ -53,8 +55,5 @@ class Trial:
 
     def _drawn(self, inserts: Phantom) -> Tensor:
         """Return inserts as an image shows them, in HU."""
-        import torch
-        from scipy.ndimage import gaussian_filter
-
         sharp = inserts.rasterised(self.grid, oversampling=4).double().numpy() / self.water * 1000
         return torch.from_numpy(gaussian_filter(sharp, (0, _BLUR, _BLUR))).float()
