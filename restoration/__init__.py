@@ -1,1 +1,1 @@
-"""Restore CT images and projections with learned methods; arrives with its first method."""
+"""Restore CT images: denoisers, classical, learned and a user's own, alone or as a prior."""

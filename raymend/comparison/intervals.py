@@ -39,7 +39,7 @@ def over_draws(values: Sequence[float]) -> Mean:
 
 
 def over_cases(means: Sequence[float], *, seed: int) -> Mean:
-    """Return the mean over cases with its bootstrap interval; a method without a number of each case has none.
+    """Return the mean over cases with its interval; a method without a number of each case has neither.
 
     A mean over other cases than those of the next line would compare cases, not methods. Two cases give no interval.
     """

@@ -1,6 +1,6 @@
 """A process that makes cells: jobs come as lines of JSON on stdin, an answer for each goes out on stdout.
 
-It ends when stdin does, so that none is left when the process that started it is killed.
+It ends when stdin does, or half a second after the process that started it, so that none is left behind.
 """
 
 import json
